@@ -1,0 +1,73 @@
+"""The names of the files of a data set, and the format versions this release writes and reads.
+
+See README.md beside this file for the folder as a whole. Anything that changes what these names or versions mean is a
+FORMAT change in CHANGELOG.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mvptr_data.errors import FormatVersionError
+
+#: format name -> (version written, versions read)
+FORMATS: dict[str, tuple[int, frozenset[int]]] = {
+    "plan": (1, frozenset({1})),
+    "field": (1, frozenset({1})),
+    "receipt": (1, frozenset({1})),
+    "regions": (1, frozenset({1})),
+    "text": (1, frozenset({1})),
+    "captions": (1, frozenset({1})),
+    "phrase_vocab": (1, frozenset({1})),
+    "manifest": (1, frozenset({1})),
+}
+
+PLAN = "plan/plan.json"
+INDEX = "index.parquet"
+MANIFEST = "manifest.json"
+PHRASE_VOCAB = "phrase_vocab.parquet"
+CAPTIONS = "captions/captions.json"
+CAPTION_FAULTS = "captions/faults.parquet"
+UNMATCHED = "captions/unmatched.parquet"
+
+
+def version(format_name: str) -> int:
+    """The version of a format that this release writes."""
+    return FORMATS[format_name][0]
+
+
+def check_version(format_name: str, found: Any, where: str) -> None:
+    """Raises `FormatVersionError` naming the version found in `where` and those this release reads."""
+    readable = FORMATS[format_name][1]
+    if found not in readable:
+        raise FormatVersionError(
+            f"{where} has {format_name} format version {found!r}; this release reads {sorted(readable)}",
+            "Read it with the release that wrote it, or write it again with this one.",
+        )
+
+
+def plan_shard(shard: int) -> str:
+    return f"plan/{shard:05d}.parquet"
+
+
+def receipt(field: str, shard: int) -> str:
+    return f"{field}/{shard:05d}.json"
+
+
+def shard_file(field: str, shard: int, generation: int, suffix: str) -> str:
+    """Generation 0 is `regions/00012.tar`, later ones `regions/00012.g1.tar`."""
+    mark = f".g{generation}" if generation else ""
+    return f"{field}/{shard:05d}{mark}.{suffix}"
+
+
+def field_state(field: str) -> str:
+    return f"{field}/field.json"
+
+
+def published_vocabulary(generation: int) -> str:
+    """The phrase vocabulary that a generation of the text field was written with, kept beside it."""
+    return f"text/phrase_vocab{f'.g{generation}' if generation else ''}.parquet"
+
+
+def caption_bucket(bucket: int) -> str:
+    return f"captions/{bucket:05d}.parquet"

@@ -1,0 +1,155 @@
+"""The manifest and the index: which files are the data set now.
+
+`write-shards` publishes them, index first, manifest last. Readers open what they name and nothing else, so files of a newer
+generation, or of a run still under way, never mix into a training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from mvptr_data.dataset import layout
+from mvptr_data.dataset.plan import Plan
+from mvptr_data.dataset.receipts import Receipt
+from mvptr_data.dataset.tables import described, read_table, write_table
+from mvptr_data.errors import DamagedFileError, IncompleteError
+from mvptr_data.storage import Store, digest
+
+_REMEDY = "Run `mvptr-data write-shards` again."
+_INDEX_COLUMNS = pa.schema(
+    [
+        ("field", pa.string()),
+        ("shard", pa.int32()),
+        ("generation", pa.int32()),
+        ("file", pa.string()),
+        ("bytes", pa.int64()),
+        ("sha256", pa.string()),
+        ("rows_file", pa.string()),
+        ("rows_bytes", pa.int64()),
+        ("rows_sha256", pa.string()),
+        ("inputs", pa.int64()),
+        ("samples", pa.int64()),
+        ("captions", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexRow:
+    """One shard of one field. `file` is its tar, `rows_file` its parquet; `samples` counts its `ok` rows."""
+
+    field: str
+    shard: int
+    generation: int
+    file: str
+    bytes: int
+    sha256: str
+    rows_file: str
+    rows_bytes: int
+    rows_sha256: str
+    inputs: int
+    samples: int
+    captions: int | None
+
+
+def index_row(receipt: Receipt) -> IndexRow:
+    """The index row that a receipt stands for."""
+    return IndexRow(
+        field=receipt.field,
+        shard=receipt.shard,
+        generation=receipt.generation,
+        file=receipt.tar.name,
+        bytes=receipt.tar.bytes,
+        sha256=receipt.tar.sha256,
+        rows_file=receipt.rows.name,
+        rows_bytes=receipt.rows.bytes,
+        rows_sha256=receipt.rows.sha256,
+        inputs=receipt.counts["inputs"],
+        samples=receipt.counts["ok"],
+        captions=receipt.totals.get("captions"),
+    )
+
+
+def publish(
+    store: Store,
+    plan: Plan,
+    receipts: Sequence[Receipt],
+    *,
+    configurations: dict[str, dict[str, Any]],
+    samples: int,
+    facts: dict[str, Any],
+) -> dict[str, Any]:
+    """Write index and manifest for these receipts (every field, every shard); returns the manifest.
+
+    `configurations` by field; `samples` counts the positions where every field is `ok`; `facts` are further entries.
+    """
+    rows = [index_row(receipt) for receipt in sorted(receipts, key=lambda receipt: (receipt.field, receipt.shard))]
+    table = pa.Table.from_pylist(
+        [{name: getattr(row, name) for name in _INDEX_COLUMNS.names} for row in rows],
+        described(_INDEX_COLUMNS, "manifest"),
+    )
+    write_table(store, layout.INDEX, table)
+    manifest = {
+        "version": layout.version("manifest"),
+        "plan": plan.digest,
+        "images": plan.images,
+        "shards": plan.shards,
+        "samples": samples,
+        "fields": {
+            name: _field_entry([r for r in receipts if r.field == name], configuration)
+            for name, configuration in configurations.items()
+        },
+        "index": {"name": layout.INDEX, "sha256": store.sha256(layout.INDEX)},
+        **facts,
+    }
+    manifest["digest"] = digest(manifest)
+    store.write_json(layout.MANIFEST, manifest)
+    return manifest
+
+
+def load_manifest(store: Store) -> dict[str, Any]:
+    """The manifest, its digest checked. Raises `IncompleteError`, `FormatVersionError`, `DamagedFileError`."""
+    where = store.path(layout.MANIFEST)
+    try:
+        manifest: dict[str, Any] = store.read_json(layout.MANIFEST)
+    except FileNotFoundError as error:
+        raise IncompleteError(
+            f"{store.root} has no manifest", f"Run `mvptr-data write-shards {store.root}` first."
+        ) from error
+    layout.check_version("manifest", manifest.get("version"), where)
+    if digest({name: value for name, value in manifest.items() if name != "digest"}) != manifest.get("digest"):
+        raise DamagedFileError(f"{where} does not have the digest it promises", _REMEDY)
+    return manifest
+
+
+def load_index(store: Store, manifest: dict[str, Any]) -> list[IndexRow]:
+    """The index that this manifest names. Raises `DamagedFileError`, `FormatVersionError`."""
+    where = store.path(layout.INDEX)
+    try:
+        if store.sha256(layout.INDEX) != manifest["index"]["sha256"]:
+            raise DamagedFileError(f"{where} is not the index its manifest names", _REMEDY)
+        return [IndexRow(**row) for row in read_table(store, layout.INDEX, "manifest").to_pylist()]
+    except FileNotFoundError as error:
+        raise DamagedFileError(f"{where} is missing", _REMEDY) from error
+
+
+def _field_entry(receipts: Sequence[Receipt], configuration: dict[str, Any]) -> dict[str, Any]:
+    counts: dict[str, int] = {}
+    totals: dict[str, int] = {}
+    for receipt in receipts:
+        for sums, part in ((counts, receipt.counts), (totals, receipt.totals)):
+            for name, value in part.items():
+                sums[name] = sums.get(name, 0) + value
+    return {
+        "configuration": configuration,
+        "configuration_digest": digest(configuration),
+        "shards": len(receipts),
+        "counts": counts,
+        "totals": totals,
+        "bytes": sum(receipt.tar.bytes for receipt in receipts),
+        "receipts": digest([receipt.digest for receipt in sorted(receipts, key=lambda receipt: receipt.shard)]),
+    }

@@ -1,0 +1,214 @@
+"""What a sample's members hold, as bytes and back.
+
+Shapes: K regions of one image.
+
+* `boxes.npy`    float32 [K, 4], absolute x1 y1 x2 y2 in pixels of the image (0..1 where width and height are null)
+* `features.npy` float16 [K, 2048]
+* `regions.json` the rest of an image's regions
+* `text.json`    an image's captions with the phrases the vocabulary knows
+
+Arrays are self-describing `.npy` without pickle. The six geometry numbers of the model's input are recomputed from the boxes
+in float32 (`geometry`), never stored.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvptr_data.dataset.layout import check_version, version
+from mvptr_data.errors import DamagedFileError
+from mvptr_data.storage import canonical_json
+
+FEATURE_SIZE = 2048
+
+
+class RegionsLike(Protocol):
+    """The regions of one image, as detectors give them (`mvptr_data.detectors.Regions`)."""
+
+    @property
+    def boxes(self) -> NDArray[np.float32]: ...
+    @property
+    def features(self) -> NDArray[np.float32]: ...
+    @property
+    def scores(self) -> NDArray[np.float32]: ...
+    @property
+    def labels(self) -> NDArray[np.int32]: ...
+    @property
+    def tags(self) -> tuple[str, ...]: ...
+    @property
+    def attributes(self) -> tuple[tuple[str, ...], ...]: ...
+    @property
+    def attribute_scores(self) -> tuple[tuple[float, ...], ...]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionFacts:
+    """`regions.json`: what is known of an image's K regions beside boxes and features."""
+
+    width: int | None
+    height: int | None
+    scores: tuple[float, ...]
+    labels: tuple[int, ...]
+    tags: tuple[str, ...]
+    attributes: tuple[tuple[str, ...], ...]
+    attribute_scores: tuple[tuple[float, ...], ...]
+    gold_tags: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextPhrase:
+    """A known phrase of a caption. `spans`: half-open code-point offsets into the caption's text, one per word of the phrase."""
+
+    phrase: tuple[str, ...]
+    spans: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caption:
+    """One caption. Phrases are in order of position in the text, then of rank in the vocabulary (`reference/model.md` 1)."""
+
+    id: str
+    text: str
+    phrases: tuple[TextPhrase, ...]
+
+
+def encode_array(array: NDArray[Any]) -> bytes:
+    """The bytes of a C-ordered `.npy`, version 1.0."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def decode_array(data: bytes, where: str) -> NDArray[Any]:
+    """Raises `DamagedFileError` naming `where`."""
+    try:
+        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, TypeError, SyntaxError) as error:
+        raise DamagedFileError(f"{where} is not a readable .npy array ({error})", "Extract its shard again.") from error
+
+
+def encode_regions(regions: RegionsLike, width: int | None, height: int | None) -> dict[str, bytes]:
+    """The members of an image's regions. Raises `ValueError` for counts that differ, or features beyond float16's range."""
+    count = len(regions.boxes)
+    lengths = {
+        name: len(getattr(regions, name))
+        for name in ("features", "scores", "labels", "tags", "attributes", "attribute_scores")
+    }
+    if regions.boxes.shape != (count, 4) or set(lengths.values()) != {count}:
+        raise ValueError(f"boxes are {regions.boxes.shape}, but the other parts have {lengths} entries")
+    with np.errstate(over="ignore"):
+        features = regions.features.astype(np.float16)
+    if not np.isfinite(features).all():
+        raise ValueError("a feature is NaN or beyond float16's 65504")
+    facts = {
+        "version": version("regions"),
+        "width": width,
+        "height": height,
+        "scores": _rounded(regions.scores),
+        "labels": [int(label) for label in regions.labels],
+        "tags": list(regions.tags),
+        "attributes": [list(names) for names in regions.attributes],
+        "attribute_scores": [_rounded(scores) for scores in regions.attribute_scores],
+    }
+    return {
+        "boxes.npy": encode_array(regions.boxes.astype(np.float32)),
+        "features.npy": encode_array(features),
+        "regions.json": canonical_json(facts),
+    }
+
+
+def decode_regions(data: bytes, where: str) -> RegionFacts:
+    """`regions.json`. Raises `DamagedFileError`, `FormatVersionError` naming `where`."""
+    found = _json(data, where)
+    check_version("regions", found.get("version"), where)
+    try:
+        facts = RegionFacts(
+            width=found["width"],
+            height=found["height"],
+            scores=tuple(found["scores"]),
+            labels=tuple(found["labels"]),
+            tags=tuple(found["tags"]),
+            attributes=tuple(map(tuple, found["attributes"])),
+            attribute_scores=tuple(map(tuple, found["attribute_scores"])),
+            gold_tags=tuple(found["gold_tags"]) if "gold_tags" in found else None,
+        )
+    except (KeyError, TypeError) as error:
+        raise DamagedFileError(f"{where} lacks or misstates {error}", "Extract its shard again.") from error
+    if (
+        len({len(facts.scores), len(facts.labels), len(facts.tags), len(facts.attributes), len(facts.attribute_scores)})
+        != 1
+    ):
+        raise DamagedFileError(f"the lists in {where} have different lengths", "Extract its shard again.")
+    return facts
+
+
+def encode_text(split: str | None, captions: Sequence[Caption]) -> dict[str, bytes]:
+    """The member of an image's captions."""
+    value = {
+        "version": version("text"),
+        "split": split,
+        "captions": [
+            {
+                "id": caption.id,
+                "text": caption.text,
+                "phrases": [{"phrase": list(known.phrase), "spans": known.spans} for known in caption.phrases],
+            }
+            for caption in captions
+        ],
+    }
+    return {"text.json": canonical_json(value)}
+
+
+def decode_text(data: bytes, where: str) -> tuple[str | None, tuple[Caption, ...]]:
+    """`text.json` as (split, captions). Raises `DamagedFileError`, `FormatVersionError` naming `where`."""
+    found = _json(data, where)
+    check_version("text", found.get("version"), where)
+    try:
+        captions = tuple(
+            Caption(
+                id=item["id"],
+                text=item["text"],
+                phrases=tuple(
+                    TextPhrase(
+                        phrase=tuple(known["phrase"]), spans=tuple((start, end) for start, end in known["spans"])
+                    )
+                    for known in item["phrases"]
+                ),
+            )
+            for item in found["captions"]
+        )
+        return found["split"], captions
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedFileError(f"{where} lacks or misstates {error}", "Run write-shards again.") from error
+
+
+def geometry(boxes: NDArray[np.float32], width: int | None, height: int | None) -> NDArray[np.float32]:
+    """float32 [K, 6]: x1/W, y1/H, x2/W, y2/H, (x2-x1)/W, (y2-y1)/H of boxes [K, 4] (`reference/model.md` 1).
+
+    W and H are the image's; None means that the boxes are 0..1 already.
+    """
+    scale = np.array([width or 1, height or 1, width or 1, height or 1], dtype=np.float32)
+    corners = boxes.astype(np.float32) / scale
+    return np.concatenate([corners, corners[:, 2:] - corners[:, :2]], axis=1)
+
+
+def _rounded(scores: Any) -> list[float]:
+    """Probabilities with 6 decimals: beyond that is noise, and JSON stays short."""
+    return [round(float(score), 6) for score in scores]
+
+
+def _json(data: bytes, where: str) -> dict[str, Any]:
+    try:
+        found = json.loads(data)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DamagedFileError(f"{where} is not JSON ({error})", "Write its shard again.") from error
+    if not isinstance(found, dict):
+        raise DamagedFileError(f"{where} is not a JSON object", "Write its shard again.")
+    return found

@@ -1,0 +1,107 @@
+"""Writing and reading one shard of one field: a tar of the `ok` samples, a parquet row for every input, a receipt."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+
+from mvptr_data.dataset import layout
+from mvptr_data.dataset.fields import FAULT, OK, Field, stem
+from mvptr_data.dataset.keys import encode_key
+from mvptr_data.dataset.receipts import FileFacts, Receipt, write_receipt
+from mvptr_data.dataset.tables import described, read_table, write_table
+from mvptr_data.dataset.tar import TarWriter
+from mvptr_data.errors import SampleFault
+from mvptr_data.storage import Store
+
+
+class ShardWriter:
+    """Takes the samples of one shard in plan order. Made by `shard_writer`, which commits it."""
+
+    def __init__(self, field: Field, tar: TarWriter) -> None:
+        self._field = field
+        self._tar = tar
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, key: str, members: Mapping[str, bytes], facts: Mapping[str, Any]) -> None:
+        """Append a sample: `members` by tar extension (exactly the field's), `facts` by column."""
+        if tuple(sorted(members)) != self._field.members:
+            raise ValueError(
+                f"a {self._field.name} sample has the members {self._field.members}, not {tuple(sorted(members))}"
+            )
+        row = {"position": len(self.rows), "key": key, "status": OK, **facts}
+        name = encode_key(key)
+        for member in self._field.members:
+            row[f"{stem(member)}_offset"], row[f"{stem(member)}_size"] = self._tar.add(
+                f"{name}.{member}", members[member]
+            )
+        self.rows.append(row)
+
+    def add_fault(self, key: str, fault: SampleFault, facts: Mapping[str, Any] | None = None) -> None:
+        """Record an input that gives no sample."""
+        self.rows.append(
+            {
+                "position": len(self.rows),
+                "key": key,
+                "status": FAULT,
+                "error_class": fault.fault_class,
+                "message": fault.message,
+                **(facts or {}),
+            }
+        )
+
+
+@contextmanager
+def shard_writer(
+    store: Store,
+    field: Field,
+    shard: int,
+    *,
+    configuration_digest: str,
+    generation: int = 0,
+    seconds: Mapping[str, float] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[tuple[ShardWriter, list[Receipt]]]:
+    """Write a shard; at the block's end tar, parquet and receipt appear, in this order, and the receipt is put in the list.
+
+    `seconds` is read at the end, so the caller may fill it meanwhile. An exception leaves nothing behind.
+    """
+    tar_name, rows_name = (layout.shard_file(field.name, shard, generation, suffix) for suffix in ("tar", "parquet"))
+    receipts: list[Receipt] = []
+    with store.writing(tar_name) as file:
+        tar = TarWriter(file)
+        writer = ShardWriter(field, tar)
+        yield writer, receipts
+        tar_facts = FileFacts(name=tar_name, sha256=tar.close(), bytes=tar.bytes)
+    table = pa.Table.from_pylist(writer.rows, described(field.schema, "field", field=field.name, shard=shard))
+    write_table(store, rows_name, table)
+    counts = Counter(row["error_class"] for row in writer.rows if row["status"] == FAULT)
+    receipt = Receipt(
+        field=field.name,
+        shard=shard,
+        generation=generation,
+        configuration_digest=configuration_digest,
+        tar=tar_facts,
+        rows=FileFacts(name=rows_name, bytes=store.size(rows_name) or 0, sha256=store.sha256(rows_name)),
+        counts={"inputs": len(writer.rows), "ok": len(writer.rows) - counts.total(), **counts},
+        totals=_totals(field, writer.rows),
+        seconds={phase: round(value, 3) for phase, value in (seconds or {}).items()},
+        environment=dict(environment or {}),
+    )
+    write_receipt(store, receipt)
+    receipts.append(receipt)
+
+
+def read_rows(store: Store, name: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
+    """The rows of a shard's parquet file, in plan order. Raises `DamagedFileError`, `FormatVersionError`, `FileNotFoundError`."""
+    return read_table(store, name, "field", columns).to_pylist()
+
+
+def _totals(field: Field, rows: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """Sums of the counting columns: regions; captions and phrases."""
+    counting = [name for name, _ in field.columns if name in ("regions", "captions", "phrases")]
+    return {name: sum(row.get(name) or 0 for row in rows) for name in counting}

@@ -1,0 +1,46 @@
+"""A tar writer with reproducible bytes that knows where every member lies.
+
+Headers come from the standard library; owner, mode and time are fixed, so the same members give the same bytes. The archive
+is hashed as it is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from typing import IO
+
+_BLOCK = tarfile.BLOCKSIZE
+_RECORD = tarfile.RECORDSIZE
+
+
+class TarWriter:
+    """Appends members to `file`, which must be empty; call `close` once, at the end."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._sha256 = hashlib.sha256()
+        self.bytes = 0
+
+    def add(self, name: str, data: bytes) -> tuple[int, int]:
+        """Append a member; returns the offset of its data in the archive and its size, in bytes."""
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        info.mode = 0o644
+        header = info.tobuf(tarfile.GNU_FORMAT, "utf-8", "strict")
+        offset = self.bytes + len(header)
+        self._put(header)
+        self._put(data)
+        self._put(bytes(-len(data) % _BLOCK))
+        return offset, len(data)
+
+    def close(self) -> str:
+        """Write the end of the archive; returns the sha256 (hex) of the whole file. The file stays open."""
+        self._put(bytes(2 * _BLOCK))
+        self._put(bytes(-self.bytes % _RECORD))
+        return self._sha256.hexdigest()
+
+    def _put(self, data: bytes) -> None:
+        self._file.write(data)
+        self._sha256.update(data)
+        self.bytes += len(data)

@@ -1,0 +1,248 @@
+"""Checking a data set against every promise it makes, byte for byte.
+
+`verify_whole` checks what is global (manifest, index, plan, vocabulary); `verify_shard` one shard of one field: digests, counts,
+the alignment of keys with the plan, and every member's dtype, shape, finiteness, boxes and spans. Both return findings instead
+of raising, so that one run tells all that is wrong.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+
+from mvptr_data.dataset import layout
+from mvptr_data.dataset.fields import FAULT, FIELDS, OK, Field, stem
+from mvptr_data.dataset.keys import encode_key
+from mvptr_data.dataset.manifest import IndexRow
+from mvptr_data.dataset.plan import Plan, read_keys
+from mvptr_data.dataset.receipts import read_receipt
+from mvptr_data.dataset.records import FEATURE_SIZE, decode_array, decode_regions, decode_text
+from mvptr_data.dataset.shards import read_rows
+from mvptr_data.errors import FAULT_CLASSES, MvptrError
+from mvptr_data.storage import Store
+
+#: Pixels by which a box may leave its image: float32 rounding of coordinates up to 10^4.
+BOX_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is not as promised. `kind` groups alike ones; `key` is the sample's, where it concerns one."""
+
+    kind: str
+    file: str
+    message: str
+    key: str | None = None
+
+
+def verify_whole(store: Store, plan: Plan, manifest: dict[str, Any], index: list[IndexRow]) -> list[Finding]:
+    """What concerns the data set as a whole: plan files, the index's coverage, the manifest's sums, the vocabulary."""
+    findings = [*_check_plan(store, plan, manifest), *_check_index(plan, manifest, index)]
+    vocabulary = manifest["phrase_vocab"]
+    if message := _file_problem(store, vocabulary["name"], None, vocabulary["sha256"]):
+        findings.append(Finding(kind="digest", file=vocabulary["name"], message=message))
+    return findings
+
+
+def _check_plan(store: Store, plan: Plan, manifest: dict[str, Any]) -> Iterator[Finding]:
+    if plan.digest != manifest["plan"]:
+        yield Finding(
+            kind="plan", file=layout.PLAN, message="the stored plan is not the one the manifest was made from"
+        )
+    for shard, sha256 in enumerate(plan.sha256):
+        if message := _file_problem(store, layout.plan_shard(shard), None, sha256):
+            yield Finding(kind="plan", file=layout.plan_shard(shard), message=message)
+
+
+def _check_index(plan: Plan, manifest: dict[str, Any], index: list[IndexRow]) -> Iterator[Finding]:
+    def finding(message: str) -> Finding:
+        return Finding(kind="index", file=layout.INDEX, message=message)
+
+    for field, entry in manifest["fields"].items():
+        rows = [row for row in index if row.field == field]
+        if sorted(row.shard for row in rows) != list(range(plan.shards)):
+            yield finding(f"the shards of {field} are not 0 to {plan.shards - 1}, each once")
+        for name, promised, found in (
+            ("inputs", entry["counts"]["inputs"], sum(row.inputs for row in rows)),
+            ("samples", entry["counts"]["ok"], sum(row.samples for row in rows)),
+            ("bytes", entry["bytes"], sum(row.bytes for row in rows)),
+        ):
+            if promised != found:
+                yield finding(f"{field} has {found} {name}, the manifest promises {promised}")
+
+
+def verify_shard(
+    store: Store, plan: Plan, row: IndexRow, known_phrase: Callable[[tuple[str, ...]], bool]
+) -> list[Finding]:
+    """One shard of one field, as the index names it. `known_phrase` tells whether the vocabulary holds a phrase."""
+    findings = []
+    for name, size, sha256 in ((row.file, row.bytes, row.sha256), (row.rows_file, row.rows_bytes, row.rows_sha256)):
+        if message := _file_problem(store, name, size, sha256):
+            findings.append(Finding(kind="digest", file=name, message=message))
+    if findings:
+        return findings  # what is in a damaged file says nothing more
+    try:
+        findings += _check_receipt(store, row)
+        rows = read_rows(store, row.rows_file)
+        findings += _check_rows(store, plan, row, rows)
+        with store.open(row.file) as file:
+            findings += _check_members(
+                file, FIELDS[row.field], row, [item for item in rows if item["status"] == OK], known_phrase
+            )
+    except MvptrError as error:
+        findings.append(Finding(kind="damaged", file=row.file, message=str(error)))
+    except tarfile.TarError as error:
+        findings.append(Finding(kind="damaged", file=row.file, message=f"not a readable tar ({error})"))
+    return findings
+
+
+def _file_problem(store: Store, name: str, size: int | None, sha256: str) -> str | None:
+    """Why a file is not what was promised, or None."""
+    found = store.size(name)
+    if found is None:
+        return "the file is missing"
+    if size is not None and found != size:
+        return f"it has {found:,} bytes, not {size:,}"
+    return None if store.sha256(name) == sha256 else f"its sha256 is not {sha256[:12]}..."
+
+
+def _check_receipt(store: Store, row: IndexRow) -> Iterator[Finding]:
+    receipt = read_receipt(store, row.field, row.shard)
+    name = layout.receipt(row.field, row.shard)
+    if receipt is None:
+        yield Finding(kind="receipt", file=name, message="the receipt is missing")
+    elif receipt.generation == row.generation and (receipt.tar.sha256, receipt.rows.sha256) != (
+        row.sha256,
+        row.rows_sha256,
+    ):
+        yield Finding(kind="receipt", file=name, message="the receipt and the index promise different files")
+
+
+def _check_rows(store: Store, plan: Plan, row: IndexRow, rows: list[dict[str, Any]]) -> Iterator[Finding]:
+    """The parquet: a row for every planned input, in order, under its key, with a known fate."""
+    keys = read_keys(store, row.shard)
+    if [item["key"] for item in rows] != keys or [item["position"] for item in rows] != list(range(len(keys))):
+        yield Finding(
+            kind="alignment",
+            file=row.rows_file,
+            message=f"its {len(rows)} rows are not the plan's {len(keys)} keys in order",
+        )
+    for item in rows:
+        if item["status"] == FAULT and item["error_class"] not in FAULT_CLASSES:
+            yield Finding(
+                kind="rows", file=row.rows_file, key=item["key"], message=f"unknown fault class {item['error_class']!r}"
+            )
+        elif item["status"] not in (OK, FAULT):
+            yield Finding(
+                kind="rows", file=row.rows_file, key=item["key"], message=f"unknown status {item['status']!r}"
+            )
+    samples = Counter(item["status"] for item in rows)[OK]
+    if (len(rows), samples) != (row.inputs, row.samples):
+        message = f"{len(rows)} rows with {samples} samples, the index promises {row.inputs} and {row.samples}"
+        yield Finding(kind="count", file=row.rows_file, message=message)
+
+
+def _check_members(
+    file: IO[bytes],
+    field: Field,
+    row: IndexRow,
+    samples: list[dict[str, Any]],
+    known_phrase: Callable[[tuple[str, ...]], bool],
+) -> Iterator[Finding]:
+    """The tar: exactly the members of the `ok` rows, in order, where the parquet says, with sound contents."""
+    expected = [(item, member) for item in samples for member in field.members]
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        members = tar.getmembers()
+        if len(members) != len(expected):
+            message = f"{len(members)} members, not {len(expected)}"
+            yield Finding(kind="count", file=row.file, message=message)
+            return
+        contents: dict[str, bytes] = {}
+        for info, (item, member) in zip(members, expected, strict=True):
+            place = (
+                f"{encode_key(item['key'])}.{member}",
+                item[f"{stem(member)}_offset"],
+                item[f"{stem(member)}_size"],
+            )
+            if (info.name, info.offset_data, info.size) != place or not info.isreg():
+                message = f"member {info.name!r} at {info.offset_data} is not {place[0]!r} at {place[1]}"
+                yield Finding(kind="alignment", file=row.file, key=item["key"], message=message)
+                return
+            stream = tar.extractfile(info)
+            contents[member] = stream.read() if stream is not None else b""
+            if member == field.members[-1]:
+                where = f"{row.file}:{encode_key(item['key'])}"
+                try:
+                    problems = _CONTENT_CHECKS[field.name](contents, item, where, known_phrase)
+                except MvptrError as error:
+                    problems = [str(error)]
+                yield from (
+                    Finding(kind="content", file=row.file, key=item["key"], message=problem) for problem in problems
+                )
+
+
+def _regions_problems(
+    contents: dict[str, bytes], item: dict[str, Any], where: str, _: Callable[[tuple[str, ...]], bool]
+) -> list[str]:
+    """What is wrong with one image's regions."""
+    boxes, features = (decode_array(contents[member], f"{where}.{member}") for member in ("boxes.npy", "features.npy"))
+    facts = decode_regions(contents["regions.json"], f"{where}.regions.json")
+    count = item["regions"]
+    problems = []
+    if boxes.dtype != np.float32 or boxes.shape != (count, 4):
+        problems.append(f"boxes are {boxes.dtype} {list(boxes.shape)}, not float32 [{count}, 4]")
+    elif not np.isfinite(boxes).all():
+        problems.append("a box is NaN or infinite")
+    else:
+        problems += _box_problems(boxes, facts.width, facts.height)
+    if features.dtype != np.float16 or features.shape != (count, FEATURE_SIZE):
+        problems.append(f"features are {features.dtype} {list(features.shape)}, not float16 [{count}, {FEATURE_SIZE}]")
+    elif not np.isfinite(features).all():
+        problems.append("a feature is NaN or infinite")
+    if len(facts.scores) != count:
+        problems.append(f"regions.json has {len(facts.scores)} scores, not {count}")
+    if (facts.width, facts.height) != (item["width"], item["height"]):
+        problems.append(
+            f"regions.json says {facts.width} x {facts.height}, the parquet {item['width']} x {item['height']}"
+        )
+    return problems
+
+
+def _box_problems(boxes: Any, width: int | None, height: int | None) -> list[str]:
+    """Boxes [K, 4] that are empty or leave their image; width and height None mean coordinates 0..1."""
+    problems = []
+    limit = np.array([width or 1, height or 1], dtype=np.float32)
+    if not (boxes[:, 2:] > boxes[:, :2]).all():
+        problems.append("a box is empty (x2 <= x1 or y2 <= y1)")
+    if (boxes < -BOX_TOLERANCE).any() or (boxes[:, 2:] > limit + BOX_TOLERANCE).any():
+        problems.append(f"a box leaves its image of {width} x {height}")
+    return problems
+
+
+def _text_problems(
+    contents: dict[str, bytes], item: dict[str, Any], where: str, known_phrase: Callable[[tuple[str, ...]], bool]
+) -> list[str]:
+    """What is wrong with one image's captions."""
+    split, captions = decode_text(contents["text.json"], f"{where}.text.json")
+    phrases = [(caption, phrase) for caption in captions for phrase in caption.phrases]
+    problems = []
+    if split != item["split"]:
+        problems.append(f"text.json says split {split!r}, the parquet {item['split']!r}")
+    if (len(captions), len(phrases)) != (item["captions"], item["phrases"]):
+        problems.append(
+            f"{len(captions)} captions with {len(phrases)} phrases, the parquet says {item['captions']} and {item['phrases']}"
+        )
+    for caption, phrase in phrases:
+        if not phrase.spans or not all(0 <= start < end <= len(caption.text) for start, end in phrase.spans):
+            problems.append(f"the spans of {phrase.phrase} leave caption {caption.id!r}")
+        if not known_phrase(phrase.phrase):
+            problems.append(f"the phrase {phrase.phrase} of caption {caption.id!r} is not in the vocabulary")
+    return problems
+
+
+_CONTENT_CHECKS = {"regions": _regions_problems, "text": _text_problems}

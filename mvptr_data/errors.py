@@ -1,0 +1,85 @@
+"""Every error a user can meet, by type.
+
+Two families, because they have different fates:
+
+* `MvptrError` ends a command: it says what is wrong, which value, why, and how to mend it, in one line.
+* `SampleFault` ends one sample: it is recorded in that sample's row under a class from `FAULT_CLASSES`, and the run goes on.
+"""
+
+from __future__ import annotations
+
+#: Every class a sample can be recorded under, and what it means. A class not listed here is refused (see `SampleFault`).
+FAULT_CLASSES = {
+    "unsafe_key": "the key is absolute, empty, or has an empty, '.' or '..' part, or a control character",
+    "duplicate_key": "an earlier input has the same key; the first one is kept",
+    "missing_file": "the file or archive member is not there or cannot be opened",
+    "torn_archive": "the archive ends or breaks before its end; members before that place are used",
+    "empty_file": "the file has no bytes",
+    "not_an_image": "the bytes are no image format that Pillow reads",
+    "torn_image": "the image's header is readable, its pixels are not",
+    "too_large": "the image has more pixels than the limit (decompression bomb)",
+    "too_small": "the image's shorter side is below the limit",
+    "detector_error": "the detector failed on this image alone",
+    "no_captions": "the image has no usable caption",
+    "empty_caption": "the caption has no text",
+    "broken_record": "the line or record cannot be parsed, or lacks an image key or caption",
+}
+
+
+class MvptrError(Exception):
+    """Ends the command. `message` says what, which value and why; `mend` says what to do about it."""
+
+    def __init__(self, message: str, mend: str = "") -> None:
+        super().__init__(message, mend)
+        self.message = message
+        self.mend = mend
+
+    def __str__(self) -> str:
+        return f"{self.message.rstrip('.')}. {self.mend}".strip() if self.mend else self.message
+
+
+class InputError(MvptrError):
+    """A path, file or option given by the user cannot be used."""
+
+
+class MissingDependencyError(MvptrError):
+    """An optional package is needed and not installed."""
+
+
+class FormatVersionError(MvptrError):
+    """A file's format version is not one this release reads."""
+
+
+class DamagedFileError(MvptrError):
+    """A file's bytes, counts or digest are not what its receipt promises."""
+
+
+class ConfigurationMismatchError(MvptrError):
+    """A run was asked to continue work that was done under another configuration."""
+
+
+class IncompleteError(MvptrError):
+    """A step needs the finished output of an earlier step."""
+
+
+class BusyError(MvptrError):
+    """Another live run holds the output."""
+
+
+class SampleFault(Exception):  # noqa: N818 - a recorded fact about a sample, not a program's error
+    """Ends one sample, never the run.
+
+    Raises `ValueError` at construction for a class that is not in `FAULT_CLASSES`, so that no fault is filed under a typo.
+    """
+
+    def __init__(self, fault_class: str, message: str) -> None:
+        if fault_class not in FAULT_CLASSES:
+            raise ValueError(
+                f"unknown fault class {fault_class!r}; add it to FAULT_CLASSES or use one of {list(FAULT_CLASSES)}"
+            )
+        super().__init__(fault_class, message)
+        self.fault_class = fault_class
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.fault_class}: {self.message}"

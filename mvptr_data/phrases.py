@@ -1,0 +1,152 @@
+"""The phrase vocabulary: which phrases are concepts, in which order (MVPTR 3.1.1; `reference/phrases.md`, "Counting and order").
+
+A phrase's frequency is the number of texts that contain it at least once. Phrases of at least `min_sentences` texts are kept, in
+a total order (frequency descending, pairs before triples, code points), so a vocabulary depends on neither the input's order nor
+the number of workers. A phrase's rank counts from 0; its embedding row is the word vocabulary's size plus the rank.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+
+from mvptr_data.dataset.tables import described, facts_of, open_table, read_table, write_table
+from mvptr_data.errors import DamagedFileError, InputError
+from mvptr_data.storage import Store, digest
+
+PhraseWords = tuple[str, ...]
+
+KINDS = {1: "object", 2: "attribute", 3: "relation"}
+_COLUMNS = pa.schema(
+    [
+        ("rank", pa.int32()),
+        ("phrase", pa.list_(pa.string())),
+        ("kind", pa.string()),
+        ("sentences", pa.int64()),
+        ("official_id", pa.int32()),
+    ]
+)
+
+
+def order_key(words: PhraseWords, sentences: int) -> tuple[int, int, PhraseWords]:
+    """Sorts a vocabulary: frequency descending, pairs before triples, code points."""
+    return -sentences, len(words), words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhraseVocabulary:
+    """Phrases by rank. `sentences` and `official_ids` align with `phrases`; None where unknown (the official file has none)."""
+
+    phrases: tuple[PhraseWords, ...]
+    sentences: tuple[int | None, ...]
+    official_ids: tuple[int | None, ...]
+    configuration: Mapping[str, Any]
+    _ranks: dict[PhraseWords, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        ranks = {words: rank for rank, words in reversed(list(enumerate(self.phrases)))}
+        if len(ranks) != len(self.phrases) and "official" not in self.configuration:
+            raise ValueError("a phrase occurs twice in the vocabulary")
+        object.__setattr__(self, "_ranks", ranks)
+
+    def __len__(self) -> int:
+        return len(self.phrases)
+
+    @property
+    def digest(self) -> str:
+        """Names the phrases and their ranks (and official ids); how they were counted is not part of it."""
+        return digest([self.phrases, self.official_ids])
+
+    def rank(self, words: PhraseWords) -> int | None:
+        """A phrase's rank, or None for a phrase that is no concept."""
+        return self._ranks.get(words)
+
+    @classmethod
+    def from_counts(
+        cls, counts: Iterable[tuple[PhraseWords, int]], configuration: Mapping[str, Any]
+    ) -> PhraseVocabulary:
+        """From (phrase, sentences) pairs in any order; the caller has applied the threshold."""
+        ordered = sorted(counts, key=lambda item: order_key(*item))
+        return cls(
+            phrases=tuple(words for words, _ in ordered),
+            sentences=tuple(count for _, count in ordered),
+            official_ids=(None,) * len(ordered),
+            configuration=configuration,
+        )
+
+    def save(self, store: Store, name: str) -> None:
+        """Write it as Parquet, with the counting configuration in the schema's metadata."""
+        columns = [
+            pa.array(range(len(self)), pa.int32()),
+            pa.array([list(words) for words in self.phrases], pa.list_(pa.string())),
+            pa.array([KINDS[len(words)] for words in self.phrases], pa.string()),
+            pa.array(self.sentences, pa.int64()),
+            pa.array(self.official_ids, pa.int32()),
+        ]
+        schema = described(_COLUMNS, "phrase_vocab", configuration=dict(self.configuration))
+        write_table(store, name, pa.Table.from_arrays(columns, schema=schema))
+
+    @classmethod
+    def load(cls, path: str) -> PhraseVocabulary:
+        """Ours (`phrase_vocab.parquet`) or the authors' (`id2phrase.json`: {"<id>": [str, ...]}), told by the suffix.
+
+        Raises `InputError` (no such file, another suffix), `DamagedFileError`, `FormatVersionError`.
+        """
+        folder, _, name = path.rpartition("/")
+        store = Store.at(folder or ".")
+        suffix = PurePosixPath(name).suffix
+        if suffix not in (".parquet", ".json"):
+            raise InputError(
+                f"{path} is not a phrase vocabulary", "Give a phrase_vocab.parquet or the authors' id2phrase.json."
+            )
+        try:
+            return cls._load_parquet(store, name) if suffix == ".parquet" else cls._load_official(store, name)
+        except FileNotFoundError as error:
+            raise InputError(
+                f"there is no phrase vocabulary at {path}",
+                "Build one with `mvptr-data build-phrase-vocab CAPTIONS OUT`.",
+            ) from error
+
+    @classmethod
+    def _load_parquet(cls, store: Store, name: str) -> PhraseVocabulary:
+        with open_table(store, name, "phrase_vocab") as parquet:
+            facts = facts_of(parquet.schema_arrow, "phrase_vocab", store.path(name))
+        table = read_table(store, name, "phrase_vocab")
+        if table["rank"].to_pylist() != list(range(len(table))):
+            raise DamagedFileError(
+                f"the ranks in {store.path(name)} are not 0, 1, 2, ...", "Run build-phrase-vocab again."
+            )
+        return cls(
+            phrases=tuple(map(tuple, table["phrase"].to_pylist())),
+            sentences=tuple(table["sentences"].to_pylist()),
+            official_ids=tuple(table["official_id"].to_pylist()),
+            configuration=facts.get("configuration", {}),
+        )
+
+    @classmethod
+    def _load_official(cls, store: Store, name: str) -> PhraseVocabulary:
+        try:
+            found = json.loads(store.read(name))
+            entries = sorted((int(number), tuple(words)) for number, words in found.items())
+        except (ValueError, AttributeError, TypeError) as error:
+            raise DamagedFileError(
+                f"{store.path(name)} is not of the form {{'<id>': [word, ...]}} ({error})",
+                "Give the authors' id2phrase.json.",
+            ) from error
+        for number, words in entries:
+            if len(words) not in KINDS or not all(isinstance(word, str) and word for word in words):
+                raise DamagedFileError(
+                    f"entry {number} of {store.path(name)} is {list(words)!r}, not 1 to 3 strings",
+                    "Give the authors' id2phrase.json.",
+                )
+        return cls(
+            phrases=tuple(words for _, words in entries),
+            sentences=(None,) * len(entries),
+            official_ids=tuple(number for number, _ in entries),
+            configuration={"official": name},
+        )

@@ -1,0 +1,196 @@
+"""Where files are: one thin home over fsspec for local folders and object stores.
+
+A `Store` is a folder or URL. Files in it are written whole or not at all (`writing`), read whole or by range, and named by
+slash-separated names relative to its root. It holds nothing but the root's name, so it travels to workers for free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+import fsspec.core
+
+from mvptr_data.errors import DamagedFileError, InputError
+
+TEMPORARY_SUFFIX = ".tmp"
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one byte string of a JSON value: sorted keys, no spaces, UTF-8, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def digest(value: Any) -> str:
+    """sha256 (hex) of a JSON value's canonical bytes."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def is_url(path: str) -> bool:
+    """Whether fsspec, not the operating system, has to open `path`."""
+    return "://" in path or "::" in path
+
+
+@lru_cache(maxsize=64)
+def _filesystem(root: str) -> tuple[Any, str]:
+    try:
+        return fsspec.core.url_to_fs(root)
+    except (ValueError, ImportError) as error:
+        raise InputError(
+            f"cannot use {root!r}: {error}", "Install the fsspec backend it names, or give a local path."
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A folder or fsspec URL."""
+
+    root: str
+
+    @classmethod
+    def at(cls, root: str | os.PathLike[str]) -> Store:
+        """A store at `root`; local roots become absolute, because workers may stand in another folder."""
+        text = os.fspath(root)
+        return cls(text.rstrip("/") if is_url(text) else str(Path(text).absolute()))
+
+    @property
+    def is_local(self) -> bool:
+        return not is_url(self.root)
+
+    def path(self, name: str) -> str:
+        """The full path or URL of `name`."""
+        return f"{self.root}/{name}" if name else self.root
+
+    def exists(self, name: str) -> bool:
+        if self.is_local:
+            return Path(self.path(name)).exists()
+        filesystem, root = _filesystem(self.root)
+        return bool(filesystem.exists(f"{root}/{name}"))
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file, or None where there is none."""
+        try:
+            if self.is_local:
+                return Path(self.path(name)).stat().st_size
+            filesystem, root = _filesystem(self.root)
+            return int(filesystem.size(f"{root}/{name}"))
+        except FileNotFoundError:
+            return None
+
+    def names(self, folder: str) -> list[str]:
+        """Names (relative to the store) of the files directly in `folder`, sorted; empty where there is no such folder."""
+        filesystem, root = _filesystem(self.root)
+        try:
+            # refresh: other workers write here, and object-store backends remember listings.
+            found = filesystem.ls(f"{root}/{folder}", detail=True, **({} if self.is_local else {"refresh": True}))
+        except FileNotFoundError:
+            return []
+        return sorted(f"{folder}/{entry['name'].rsplit('/', 1)[-1]}" for entry in found if entry["type"] == "file")
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open for reading, seekable. Raises `FileNotFoundError`."""
+        if self.is_local:
+            return Path(self.path(name)).open("rb")
+        filesystem, root = _filesystem(self.root)
+        return filesystem.open(f"{root}/{name}", "rb")
+
+    def read(self, name: str) -> bytes:
+        """The whole file. Raises `FileNotFoundError`."""
+        with self.open(name) as file:
+            return file.read()
+
+    def read_json(self, name: str) -> Any:
+        """A JSON file. Raises `FileNotFoundError`, `DamagedFileError`."""
+        try:
+            return json.loads(self.read(name))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise DamagedFileError(
+                f"{self.path(name)} is not JSON ({error})", "Remove it and run the step that wrote it again."
+            ) from error
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        """A binary file that takes its name only when the block ends well: local temporary, fsync, rename (or one upload)."""
+        if not self.is_local:
+            with tempfile.TemporaryFile() as file:
+                yield file
+                file.seek(0)
+                filesystem, root = _filesystem(self.root)
+                filesystem.makedirs(f"{root}/{name}".rsplit("/", 1)[0], exist_ok=True)
+                with filesystem.open(f"{root}/{name}", "wb") as remote:
+                    shutil.copyfileobj(file, remote, 1 << 22)
+            return
+        target = Path(self.path(name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+            _sync_folder(target.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a whole file, atomically."""
+        with self.writing(name) as file:
+            file.write(data)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write JSON for people and programs, atomically."""
+        text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+        self.write(name, text.encode() + b"\n")
+
+    def remove(self, name: str) -> None:
+        """Remove a file; nothing happens where there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            if self.is_local:
+                Path(self.path(name)).unlink()
+            else:
+                filesystem, root = _filesystem(self.root)
+                filesystem.rm_file(f"{root}/{name}")
+
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder and all in it; nothing happens where there is none. Refuses the root itself."""
+        if not name.strip("/"):
+            raise ValueError("refusing to remove a store's root")
+        if self.is_local:
+            shutil.rmtree(self.path(name), ignore_errors=True)
+            return
+        filesystem, root = _filesystem(self.root)
+        if filesystem.exists(f"{root}/{name}"):
+            filesystem.rm(f"{root}/{name}", recursive=True)
+
+    def sha256(self, name: str) -> str:
+        """sha256 (hex) of a file, read in pieces. Raises `FileNotFoundError`."""
+        with self.open(name) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+
+    def remove_temporaries(self, folder: str) -> None:
+        """Remove what killed writers left in `folder`. Call only while holding the folder's lock."""
+        for name in self.names(folder):
+            base = name.rsplit("/", 1)[-1]
+            if base.startswith(".") and base.endswith(TEMPORARY_SUFFIX):
+                self.remove(name)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable: the folder's own entry has to reach the disk too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

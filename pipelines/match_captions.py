@@ -1,0 +1,134 @@
+"""Captions meet images: a join by key, bucket by bucket, in bounded memory.
+
+1. keys    the plan's keys are dealt to the captions' buckets                 text/staging/keys/
+2. match   one task a bucket: its captions find their image's place           text/staging/matched/
+           those that find none are kept                                      captions/unmatched.parquet
+
+`matched_rows` then gives one shard its captions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from operator import itemgetter
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mvptr_data.dataset import layout
+from mvptr_data.dataset.captions import CAPTION_SCHEMA, UNMATCHED_SCHEMA, CaptionStore, bucket_of
+from mvptr_data.dataset.plan import Plan, read_rows
+from mvptr_data.dataset.tables import described, open_table, read_table, table_writer, write_table
+from mvptr_data.storage import Store, digest
+from pipelines.cluster import Cluster
+from pipelines.console import Reporter
+
+#: Where matching keeps its files until the shards are published.
+STAGING = "text/staging"
+#: Planned inputs with these faults have no key of their own; captions never meet them.
+KEYLESS = frozenset({"unsafe_key", "duplicate_key"})
+
+_KEY_SCHEMA = described(pa.schema([("key", pa.string()), ("shard", pa.int32()), ("position", pa.int32())]), "captions")
+_MATCHED_SCHEMA = described(
+    pa.schema([("shard", pa.int32()), ("position", pa.int32()), *((item.name, item.type) for item in CAPTION_SCHEMA)]),
+    "captions",
+)
+#: Rows in a row group of matched captions: small enough that a shard's task reads little besides its own.
+_GROUP_ROWS = 8192
+
+
+def match_captions(store: Store, reporter: Reporter, cluster: Cluster, plan: Plan, captions: CaptionStore) -> int:
+    """Find every caption's image, or nothing where it was done for this plan and these captions. Returns the unmatched ones."""
+    mark, identity = f"{STAGING}/matched.json", digest([plan.digest, captions.digest])
+    if store.exists(mark) and store.read_json(mark) == identity:
+        return unmatched_captions(store)
+    _deal_keys(store, reporter, plan, captions.buckets)
+    with reporter.step("match", captions.buckets, "buckets") as step:
+        for _ in cluster.complete(functools.partial(_match_bucket, store.root), range(captions.buckets)):
+            step.advance()
+    with table_writer(store, layout.UNMATCHED, UNMATCHED_SCHEMA) as writer:
+        for bucket in range(captions.buckets):
+            writer.write_table(read_table(store, _unmatched_name(bucket), "captions"))
+    store.write_json(mark, identity)
+    return unmatched_captions(store)
+
+
+def unmatched_captions(store: Store) -> int:
+    """How many captions met no image when captions were matched last."""
+    with open_table(store, layout.UNMATCHED, "captions") as parquet:
+        return int(parquet.metadata.num_rows)
+
+
+def _keys_name(bucket: int) -> str:
+    return f"{STAGING}/keys/{bucket:05d}.parquet"
+
+
+def _matched_name(bucket: int) -> str:
+    return f"{STAGING}/matched/{bucket:05d}.parquet"
+
+
+def _unmatched_name(bucket: int) -> str:
+    return f"{STAGING}/unmatched/{bucket:05d}.parquet"
+
+
+def _deal_keys(store: Store, reporter: Reporter, plan: Plan, buckets: int) -> None:
+    """Spread (key, shard, position) over the captions' buckets, one plan shard in memory at a time."""
+    with contextlib.ExitStack() as stack, reporter.step("keys", plan.images, "images") as step:
+        writers = [
+            stack.enter_context(table_writer(store, _keys_name(bucket), _KEY_SCHEMA)) for bucket in range(buckets)
+        ]
+        for shard in range(plan.shards):
+            parts: list[list[dict[str, Any]]] = [[] for _ in range(buckets)]
+            for row in read_rows(store, shard):
+                if row["fault"] not in KEYLESS:
+                    parts[bucket_of(row["key"], buckets)].append(
+                        {"key": row["key"], "shard": shard, "position": row["position"]}
+                    )
+            for writer, part in zip(writers, parts, strict=True):
+                if part:
+                    writer.write_table(pa.Table.from_pylist(part, _KEY_SCHEMA))
+            step.advance(plan.rows[shard])
+
+
+def _match_bucket(root: str, bucket: int) -> None:
+    """Join one bucket's captions to its keys."""
+    store = Store(root)
+    captions = read_table(store, layout.caption_bucket(bucket), "captions")
+    keys = read_table(store, _keys_name(bucket), "captions")
+    place = pc.index_in(captions["key"], keys["key"].combine_chunks())
+    known = pc.is_valid(place)
+    found = captions.filter(known)
+    places = keys.select(["shard", "position"]).take(place.filter(known))
+    columns = {name: places[name] for name in ("shard", "position")} | {
+        name: found[name] for name in found.column_names
+    }
+    matched = pa.table(columns).select(_MATCHED_SCHEMA.names)
+    order = pc.sort_indices(
+        matched.select(["shard", "position", "number"]),
+        sort_keys=[(name, "ascending") for name in ("shard", "position", "number")],
+    )
+    write_table(store, _matched_name(bucket), matched.take(order).cast(_MATCHED_SCHEMA), row_group_size=_GROUP_ROWS)
+    write_table(
+        store,
+        _unmatched_name(bucket),
+        captions.filter(pc.invert(known)).select(UNMATCHED_SCHEMA.names).cast(UNMATCHED_SCHEMA),
+    )
+
+
+def matched_rows(store: Store, buckets: int, shard: int) -> list[dict[str, Any]]:
+    """One shard's captions from every bucket, in order of position and number; row groups of other shards are not read."""
+    rows: list[dict[str, Any]] = []
+    for bucket in range(buckets):
+        with open_table(store, _matched_name(bucket), "captions") as parquet:
+            groups = [group for group in range(parquet.num_row_groups) if _may_hold(parquet, group, shard)]
+            table = parquet.read_row_groups(groups, use_threads=False)
+        rows += table.filter(pc.equal(table["shard"], shard)).to_pylist()
+    return sorted(rows, key=itemgetter("position", "number"))
+
+
+def _may_hold(parquet: pq.ParquetFile, group: int, shard: int) -> bool:
+    statistics = parquet.metadata.row_group(group).column(0).statistics
+    return statistics is None or not statistics.has_min_max or statistics.min <= shard <= statistics.max

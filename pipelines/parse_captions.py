@@ -1,0 +1,223 @@
+"""Captions, whatever their form, to parsed captions on disk (`captions/`), in bounded memory.
+
+1. stage   the input is cut into chunks of texts                              captions/staging/texts/
+2. parse   one task a chunk: texts -> phrases with spans                      captions/staging/parsed/
+3. gather  one task a bucket: its captions from every chunk, sorted           captions/*.parquet
+
+Every file is written whole, so a run that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+from mvptr_data.sources.captions import CaptionFault, CaptionRecord, read_captions
+
+from mvptr_data.dataset import layout
+from mvptr_data.dataset.captions import CAPTION_SCHEMA, FAULT_SCHEMA, TEXT_COLUMNS, CaptionStore, bucket_of
+from mvptr_data.dataset.fields import configuration_differences
+from mvptr_data.dataset.tables import described, open_table, read_table, table_writer, write_table
+from mvptr_data.errors import ConfigurationMismatchError, InputError
+from mvptr_data.scene_graphs import CaptionParser, load_parser, normalize_caption
+from mvptr_data.storage import Store, digest
+from pipelines.cluster import Cluster, once_per_process
+from pipelines.console import Reporter
+
+#: Texts in the first chunks and in the largest: small ones spread a small input over all workers, large ones keep the number of
+#: files low; a kill loses at most some twenty seconds of parsing.
+CHUNK_TEXTS = (2_000, 32_000)
+#: Captions of a bucket, about: what a task of write-shards holds in memory (some 300 bytes each).
+BUCKET_TEXTS = 200_000
+#: Where the steps keep their files until the vocabulary is built.
+STAGING = "captions/staging"
+
+_TEXT_SCHEMA = described(pa.schema(TEXT_COLUMNS), "captions")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParserChoice:
+    """A caption parser by its options; hashable, so that each process loads it once."""
+
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def load(self) -> CaptionParser:
+        """Raises `InputError` for an unknown backend, or a spaCy model that is not installed or lacks what is needed."""
+        return load_parser(**dict(self.options))
+
+
+def caption_configuration(paths: Sequence[str], caption_key: str | None, parser: ParserChoice) -> dict[str, Any]:
+    """All that decides the bytes of the parsed captions. Raises `InputError` for a path where nothing is."""
+    return {
+        "input": [_identity(path) for path in paths],
+        "caption_key": caption_key,
+        "parser": once_per_process(ParserChoice.load, parser).configuration(),
+    }
+
+
+def parsed_captions(
+    store: Store,
+    reporter: Reporter,
+    cluster: Cluster,
+    paths: Sequence[str],
+    configuration: dict[str, Any],
+    parser: ParserChoice,
+) -> CaptionStore:
+    """The parsed captions of this configuration: those that are there, or made now."""
+    if store.exists(layout.CAPTIONS):
+        stored = CaptionStore.load(store)
+        if differences := configuration_differences(stored.configuration, configuration):
+            raise ConfigurationMismatchError(
+                f"{store.root}/captions was made otherwise (stored -> asked): {'; '.join(differences)}",
+                "Remove that folder, or give another output folder.",
+            )
+        reporter.say(f"{stored.counts['texts']:,} texts are parsed already and kept")
+        return stored
+    staged = _stage(store, reporter, paths, configuration)
+    chunks, buckets = range(staged["chunks"]), staged["buckets"]
+    with reporter.step("parse", staged["counts"]["texts"], "texts") as step:
+        missing = [chunk for chunk in chunks if not store.exists(_parsed_name(chunk))]
+        step.advance(staged["counts"]["texts"] - sum(staged["rows"][chunk] for chunk in missing))
+        for _, count in cluster.complete(functools.partial(_parse_chunk, store.root, parser, buckets), missing):
+            step.advance(count)
+    with reporter.step("gather", buckets, "buckets") as step:
+        digests = {}
+        for bucket, sha256 in cluster.complete(
+            functools.partial(_gather_bucket, store.root, staged["chunks"]), range(buckets)
+        ):
+            digests[bucket] = sha256
+            step.advance()
+    captions = CaptionStore(
+        configuration=configuration, counts=staged["counts"], sha256=tuple(digests[bucket] for bucket in range(buckets))
+    )
+    captions.save(store)
+    return captions
+
+
+def _stage(store: Store, reporter: Reporter, paths: Sequence[str], configuration: dict[str, Any]) -> dict[str, Any]:
+    """Cut the input into chunks, or find that this was done. Returns chunks, rows of each, buckets, counts."""
+    mark, identity = f"{STAGING}/staged.json", digest(configuration)
+    if store.exists(mark) and (staged := store.read_json(mark)).get("configuration_digest") == identity:
+        reporter.say(f"going on with {staged['chunks']} staged chunks")
+        return dict(staged)
+    store.remove_folder(STAGING)
+    counts: Counter[str] = Counter(texts=0)
+    rows: list[int] = []
+    with reporter.step("read", 0, "texts") as step, table_writer(store, layout.CAPTION_FAULTS, FAULT_SCHEMA) as faults:
+        records = read_captions(list(paths), caption_key=configuration["caption_key"])
+        numbered = _sift(records, counts, faults)
+        while chunk := list(islice(numbered, _chunk_size(len(rows)))):
+            write_table(store, _texts_name(len(rows)), pa.Table.from_pylist(chunk, _TEXT_SCHEMA))
+            rows.append(len(chunk))
+            step.advance(len(chunk))
+    if not rows:
+        raise InputError(
+            f"none of the records in {', '.join(paths)} is a usable caption",
+            f"See {store.path(layout.CAPTION_FAULTS)}.",
+        )
+    # From the number of texts alone, so that any machine makes the same buckets.
+    buckets = 1 << (counts["texts"] // BUCKET_TEXTS).bit_length()
+    staged = {
+        "configuration_digest": identity,
+        "chunks": len(rows),
+        "rows": rows,
+        "buckets": buckets,
+        "counts": dict(counts),
+    }
+    store.write_json(mark, staged)
+    return staged
+
+
+def _chunk_size(chunk: int) -> int:
+    """Doubles every eight chunks."""
+    return min(CHUNK_TEXTS[1], CHUNK_TEXTS[0] << min(chunk // 8, 16))
+
+
+def _sift(
+    records: Iterator[CaptionRecord | CaptionFault], counts: Counter[str], faults: Any
+) -> Iterator[dict[str, Any]]:
+    """Rows of usable texts, numbered; faults go to their own table, 1,000 at a time."""
+    waiting: list[dict[str, Any]] = []
+
+    def flush() -> None:
+        if waiting:
+            faults.write_table(pa.Table.from_pylist(waiting, FAULT_SCHEMA))
+            waiting.clear()
+
+    for record in records:
+        if isinstance(record, CaptionFault):
+            counts[record.fault_class] += 1
+            fault = asdict(record)
+            waiting.append({**fault, "error_class": fault.pop("fault_class")})
+            if len(waiting) == 1000:
+                flush()
+            continue
+        yield {"number": counts["texts"], **asdict(record), "text": normalize_caption(record.text)}
+        counts["texts"] += 1
+    flush()
+
+
+def _texts_name(chunk: int) -> str:
+    return f"{STAGING}/texts/{chunk:06d}.parquet"
+
+
+def _parsed_name(chunk: int) -> str:
+    return f"{STAGING}/parsed/{chunk:06d}.parquet"
+
+
+def _parse_chunk(root: str, choice: ParserChoice, buckets: int, chunk: int) -> int:
+    """Parse one chunk; its row groups are the buckets, in order, so that gathering reads only its own. Returns the texts."""
+    store = Store(root)
+    parser = once_per_process(ParserChoice.load, choice)
+    rows = read_table(store, _texts_name(chunk), "captions").to_pylist()
+    for row, phrases in zip(rows, parser.located_phrases([row["text"] for row in rows]), strict=True):
+        row["phrases"] = [
+            {"words": list(phrase.words), "spans": [list(span) for span in phrase.spans]} for phrase in phrases
+        ]
+    by_bucket: list[list[dict[str, Any]]] = [[] for _ in range(buckets)]
+    for row in rows:
+        by_bucket[bucket_of(row["key"], buckets)].append(row)
+    with table_writer(store, _parsed_name(chunk), CAPTION_SCHEMA) as writer:
+        for bucket in by_bucket:
+            writer.write_table(pa.Table.from_pylist(bucket, CAPTION_SCHEMA), row_group_size=max(1, len(bucket)))
+    return len(rows)
+
+
+def _gather_bucket(root: str, chunks: int, bucket: int) -> str:
+    """Collect one bucket from every chunk, sorted by key and number. Returns the file's sha256."""
+    store = Store(root)
+    parts = []
+    for chunk in range(chunks):
+        with open_table(store, _parsed_name(chunk), "captions") as parquet:
+            parts.append(parquet.read_row_group(bucket, use_threads=False))
+    table = pa.concat_tables(parts)
+    # Sorted by index, because Arrow cannot sort nested columns themselves.
+    order = pc.sort_indices(table.select(["key", "number"]), sort_keys=[("key", "ascending"), ("number", "ascending")])
+    write_table(
+        store, layout.caption_bucket(bucket), table.take(order).replace_schema_metadata(CAPTION_SCHEMA.metadata)
+    )
+    return store.sha256(layout.caption_bucket(bucket))
+
+
+def _identity(path: str) -> dict[str, Any]:
+    """What tells an input from another: name and sha256 of a file; for a folder, of each file in it."""
+    filesystem, root = fsspec.core.url_to_fs(path)
+    if not filesystem.exists(root):
+        raise InputError(
+            f"there are no captions at {path}",
+            "Give a COCO or Karpathy JSON, JSONL(.gz), TSV or Parquet file, or a folder of them.",
+        )
+    files = sorted(filesystem.find(root)) if filesystem.isdir(root) else [root]
+    sha256 = hashlib.sha256()
+    for file in files:
+        with filesystem.open(file, "rb") as stream:
+            sha256.update(hashlib.file_digest(stream, "sha256").digest())
+    return {"name": root.rstrip("/").rsplit("/", 1)[-1], "sha256": sha256.hexdigest()}

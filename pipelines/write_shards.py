@@ -1,0 +1,248 @@
+"""Captions to the text field, then index and manifest: the data set becomes readable.
+
+1. match    `match_captions`: captions find their image's place                   text/staging/
+2. write    one task a shard: its captions with the phrases the vocabulary knows  text/*.tar, .parquet, .json
+3. publish  index and manifest; from here on readers see the data set             index.parquet, manifest.json
+
+No step holds more than a bucket or a shard.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from mvptr_data.dataset import layout
+from mvptr_data.dataset.captions import CaptionStore
+from mvptr_data.dataset.fields import OK, REGIONS, TEXT, FieldState, claim_generation, load_state
+from mvptr_data.dataset.locks import hold_lock
+from mvptr_data.dataset.manifest import publish
+from mvptr_data.dataset.plan import Plan, load_plan
+from mvptr_data.dataset.plan import read_rows as read_plan_rows
+from mvptr_data.dataset.receipts import Receipt, is_finished, read_receipt
+from mvptr_data.dataset.records import Caption, TextPhrase, encode_text
+from mvptr_data.dataset.shards import read_rows, shard_writer
+from mvptr_data.errors import DamagedFileError, IncompleteError, SampleFault
+from mvptr_data.phrases import PhraseVocabulary
+from mvptr_data.storage import Store
+from pipelines.cluster import Cluster, ClusterOptions, once_per_process, open_cluster
+from pipelines.console import Reporter, reporting
+from pipelines.match_captions import KEYLESS, STAGING, match_captions, matched_rows, unmatched_captions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WritingSummary:
+    """The published data set. `samples` have regions and text; `unmatched` captions met no image."""
+
+    manifest: Mapping[str, Any]
+    samples: int
+    captions: int
+    phrases: int
+    unmatched: int
+    shards_written: int
+    shards_kept: int
+    seconds: float
+
+
+def write_shards(
+    out: str, *, vocab: str | None = None, cluster: ClusterOptions | None = None, quiet: bool = False
+) -> WritingSummary:
+    """Join the captions of `out` to its plan, write the text field, and publish index and manifest.
+
+    `vocab`: a phrase vocabulary other than `out/phrase_vocab.parquet` (ours or the authors' id2phrase.json). Other captions
+    or another vocabulary than last time give a new generation of the text field; the regions stay untouched.
+
+    Raises `IncompleteError` where regions or captions are not finished, `InputError`, `DamagedFileError`, `BusyError`.
+    """
+    cluster = cluster or ClusterOptions()
+    store = Store.at(out)
+    with reporting(quiet=quiet) as reporter:
+        started = time.monotonic()
+        plan = load_plan(store)
+        regions = _finished_regions(store, plan)
+        captions = CaptionStore.load(store)
+        vocabulary = PhraseVocabulary.load(vocab if vocab is not None else store.path(layout.PHRASE_VOCAB))
+        configuration = {"plan": plan.digest, "captions": captions.digest, "vocabulary": vocabulary.digest}
+        with hold_lock(store, TEXT.name):
+            report = reporter.keep_log(store, "write-shards")
+            state = claim_generation(store, TEXT.name, configuration)
+            vocabulary.save(store, layout.published_vocabulary(state.generation))
+            store.remove_temporaries(TEXT.name)
+            missing = [shard for shard in range(plan.shards) if not is_finished(store, TEXT.name, shard, state.digest)]
+            if kept := plan.shards - len(missing):
+                reporter.say(f"{kept} of {plan.shards} text shards are finished and kept")
+            if missing:
+                with open_cluster(cluster, report=report) as running:
+                    unmatched = match_captions(store, reporter, running, plan, captions)
+                    _write(store, reporter, running, plan, captions, state, missing)
+            else:
+                unmatched = unmatched_captions(store)
+            texts = [_receipt(store, TEXT.name, shard) for shard in range(plan.shards)]
+            samples = sum(_samples(store, pair) for pair in zip(regions, texts, strict=True))
+            manifest = _publish(store, plan, [*regions, *texts], state, samples, captions, vocabulary, unmatched)
+            store.remove_folder(STAGING)
+        totals = manifest["fields"][TEXT.name]["totals"]
+        reporter.say(
+            f"{samples:,} samples in {plan.shards} shards, {totals['captions']:,} captions with {totals['phrases']:,} known "
+            f"phrases; {unmatched:,} captions met no image"
+        )
+        if unmatched:
+            reporter.say(f"the captions that met no image are in {store.path(layout.UNMATCHED)}")
+    return WritingSummary(
+        manifest=manifest,
+        samples=samples,
+        captions=totals["captions"],
+        phrases=totals["phrases"],
+        unmatched=unmatched,
+        shards_written=len(missing),
+        shards_kept=plan.shards - len(missing),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _finished_regions(store: Store, plan: Plan) -> list[Receipt]:
+    """The receipts of every regions shard. Raises `IncompleteError` naming how many are missing."""
+    remedy = f"Run `mvptr-data extract-regions {plan.source.get('images')} {store.root}` to its end first."
+    state = load_state(store, REGIONS.name)
+    if state is None:
+        raise IncompleteError(f"{store.root} has no regions", remedy)
+    missing = [shard for shard in range(plan.shards) if not is_finished(store, REGIONS.name, shard, state.digest)]
+    if missing:
+        raise IncompleteError(
+            f"{len(missing)} of {plan.shards} regions shards of {store.root} are not finished", remedy
+        )
+    return [_receipt(store, REGIONS.name, shard) for shard in range(plan.shards)]
+
+
+def _receipt(store: Store, field: str, shard: int) -> Receipt:
+    receipt = read_receipt(store, field, shard)
+    if receipt is None:
+        raise DamagedFileError(f"{store.path(layout.receipt(field, shard))} vanished", "Run the same command again.")
+    return receipt
+
+
+def _write(
+    store: Store,
+    reporter: Reporter,
+    cluster: Cluster,
+    plan: Plan,
+    captions: CaptionStore,
+    state: FieldState,
+    missing: list[int],
+) -> None:
+    task = TextTask(root=store.root, buckets=captions.buckets, state_digest=state.digest, generation=state.generation)
+    with reporter.step("write", sum(plan.rows[shard] for shard in missing), "images") as step:
+        for shard, _ in cluster.complete(functools.partial(write_text_shard, task), missing):
+            step.advance(plan.rows[shard])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextTask:
+    """All a worker needs to know to write text shards."""
+
+    root: str
+    buckets: int
+    state_digest: str
+    generation: int
+
+
+def write_text_shard(task: TextTask, shard: int) -> Receipt:
+    """Write one shard of the text field; a row for every planned input, a sample for each with a usable caption."""
+    store = Store(task.root)
+    vocabulary = once_per_process(_load_vocabulary, task)
+    by_position = {
+        position: list(rows)
+        for position, rows in groupby(matched_rows(store, task.buckets, shard), key=itemgetter("position"))
+    }
+    with shard_writer(store, TEXT, shard, configuration_digest=task.state_digest, generation=task.generation) as (
+        writer,
+        receipts,
+    ):
+        for planned in read_plan_rows(store, shard):
+            key, rows = planned["key"], by_position.get(planned["position"])
+            if planned["fault"] in KEYLESS:
+                writer.add_fault(key, SampleFault(planned["fault"], planned["message"]))
+            elif not rows:
+                writer.add_fault(
+                    key, SampleFault("no_captions", "no caption names this image"), {"split": planned["split"]}
+                )
+            else:
+                captions = [_caption(row, vocabulary) for row in rows]
+                split = next((row["split"] for row in rows if row["split"]), planned["split"])
+                facts = {
+                    "split": split,
+                    "captions": len(captions),
+                    "phrases": sum(len(caption.phrases) for caption in captions),
+                }
+                writer.add(key, encode_text(split, captions), facts)
+    return receipts[0]
+
+
+def _load_vocabulary(task: TextTask) -> PhraseVocabulary:
+    """Once a process and task: long-lived workers never use the vocabulary of an earlier run."""
+    return PhraseVocabulary.load(Store(task.root).path(layout.published_vocabulary(task.generation)))
+
+
+def _caption(row: Mapping[str, Any], vocabulary: PhraseVocabulary) -> Caption:
+    """A stored caption with the phrases that are concepts, by position in the text, then by rank (`reference/model.md` 1)."""
+    known = [
+        (
+            phrase["spans"][0][0],
+            rank,
+            TextPhrase(phrase=words, spans=tuple((start, end) for start, end in phrase["spans"])),
+        )
+        for phrase in row["phrases"]
+        if (rank := vocabulary.rank(words := tuple(phrase["words"]))) is not None
+    ]
+    return Caption(
+        id=row["caption_id"],
+        text=row["text"],
+        phrases=tuple(phrase for _, _, phrase in sorted(known, key=itemgetter(0, 1))),
+    )
+
+
+def _samples(store: Store, pair: tuple[Receipt, Receipt]) -> int:
+    """The positions of a shard where both fields are `ok`."""
+    regions, text = (read_rows(store, receipt.rows.name, ["status"]) for receipt in pair)
+    return sum(one["status"] == other["status"] == OK for one, other in zip(regions, text, strict=True))
+
+
+def _publish(
+    store: Store,
+    plan: Plan,
+    receipts: Sequence[Receipt],
+    state: FieldState,
+    samples: int,
+    captions: CaptionStore,
+    vocabulary: PhraseVocabulary,
+    unmatched: int,
+) -> dict[str, Any]:
+    regions = load_state(store, REGIONS.name)
+    assert regions is not None, "checked at the start, under the plan's lock"
+    name = layout.published_vocabulary(state.generation)
+    return publish(
+        store,
+        plan,
+        receipts,
+        configurations={REGIONS.name: regions.configuration, TEXT.name: state.configuration},
+        samples=samples,
+        facts={
+            "captions": {
+                "digest": captions.digest,
+                "configuration": captions.configuration,
+                "counts": captions.counts,
+                "unmatched": unmatched,
+            },
+            "phrase_vocab": {
+                "name": name,
+                "sha256": store.sha256(name),
+                "phrases": len(vocabulary),
+                "digest": vocabulary.digest,
+            },
+        },
+    )
