@@ -27,7 +27,7 @@ test: $(READY) ## Run the test suite
 	$(BIN)/python -m pytest
 
 test-slow: $(READY) ## Run what the quick suite leaves out
-	$(BIN)/python -m pytest -m slow --override-ini addopts=-ra
+	$(BIN)/python -m pytest -m slow
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

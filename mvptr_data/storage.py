@@ -60,9 +60,12 @@ class Store:
 
     @classmethod
     def at(cls, root: str | os.PathLike[str]) -> Store:
-        """A store at `root`; local roots become absolute, because workers may stand in another folder."""
+        """A store at `root`; local roots become absolute, because workers may stand in another folder.
+
+        Links stay as they were written: what they lead to may move.
+        """
         text = os.fspath(root)
-        return cls(text.rstrip("/") if is_url(text) else str(Path(text).absolute()))
+        return cls(text.rstrip("/") if is_url(text) else os.path.abspath(text))  # noqa: PTH100 - resolve() follows links
 
     @property
     def is_local(self) -> bool:

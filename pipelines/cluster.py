@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from mvptr_data.errors import InputError, MissingDependencyError, MvptrError
+from mvptr_data.errors import IncompleteError, InputError, MissingDependencyError, MvptrError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -78,6 +78,16 @@ class Cluster:
                 yield item, function(item)
             return
         yield from self._submit(function, items)
+
+    def complete(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
+        """`run_tasks` for steps whose every task is needed: raises `IncompleteError` for one that cannot be done."""
+        for item, outcome in self.run_tasks(function, items):
+            if isinstance(outcome, TaskFailure):
+                raise IncompleteError(
+                    f"task {item} could not be done ({outcome.reason})",
+                    "Run the same command again; what is finished is kept.",
+                )
+            yield item, outcome
 
     def _submit(
         self, function: Callable[[Item], Result], items: Iterable[Item]
@@ -167,7 +177,7 @@ def _performance_report(path: str) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError, TimeoutError, RuntimeError):
-            manager.__exit__(None, None, None, code="")
+            manager.__exit__(None, None, None)
 
 
 _made: dict[tuple[Any, ...], Any] = {}

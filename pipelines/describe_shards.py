@@ -94,7 +94,8 @@ def render(facts: dict[str, Any]) -> Group:
     for name, field in facts.get("fields", {}).items():
         faults = {what: count for what, count in field["counts"].items() if what not in ("inputs", "ok")}
         totals = ", ".join(f"{count:,} {what}" for what, count in field["totals"].items())
-        done = f"{field['shards_done']:,} of {field['shards']:,} shards, {field['counts'].get('ok', 0):,} ok, {totals}, {field['bytes'] / 1e6:,.1f} MB"
+        done = f"{field['shards_done']:,} of {field['shards']:,} shards, {field['counts'].get('ok', 0):,} ok"
+        done += f", {totals}, {field['bytes'] / 1e6:,.1f} MB"
         summary.add_row(name, done)
         if faults:
             summary.add_row("", "faults: " + ", ".join(f"{what} {count:,}" for what, count in sorted(faults.items())))
@@ -108,7 +109,7 @@ def render(facts: dict[str, Any]) -> Group:
             "phrases", f"{vocabulary['phrases']:,} in the vocabulary, {_settings(vocabulary['configuration'])}"
         )
     if published := facts["published"]:
-        samples = f"{published['samples']:,} samples, {published['unmatched']:,} captions met no image, {published['digest'][:12]}"
+        samples = f"{published['samples']:,} samples, {published['unmatched']:,} captions met no image"
         summary.add_row("published", samples)
     else:
         summary.add_row("published", "not yet: `mvptr-data write-shards` does it")

@@ -10,13 +10,10 @@ import functools
 import hashlib
 import platform
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-from mvptr_data.sources.decoding import DecodedImage, DecodeOptions, decode_image
-from mvptr_data.sources.images import ImageRef, list_images, read_image_bytes
 
 from mvptr_data.dataset import layout
 from mvptr_data.dataset.fields import REGIONS, claim
@@ -27,6 +24,8 @@ from mvptr_data.dataset.records import encode_regions
 from mvptr_data.dataset.shards import ShardWriter, shard_writer
 from mvptr_data.detectors import Detector, Regions, load_detector
 from mvptr_data.errors import ConfigurationMismatchError, IncompleteError, SampleFault
+from mvptr_data.sources.decoding import DecodedImage, DecodeOptions, decode_image
+from mvptr_data.sources.images import ImageRef, list_images, read_image_bytes
 from mvptr_data.storage import Store, digest
 from pipelines.cluster import Cluster, ClusterOptions, TaskFailure, once_per_process, open_cluster
 from pipelines.console import Reporter, reporting
@@ -146,7 +145,7 @@ def extract_shard(task: ShardTask, shard: int) -> Receipt:
         )
     store = Store(task.root)
     rows = read_rows(store, shard)
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     decoded = prefetch(_decode(rows, task.decode, seconds), 2 * BATCH_SIZE)
     detected = prefetch(_detect(detector, decoded, seconds), 2)
     with shard_writer(
@@ -193,7 +192,9 @@ class _Sample:
     regions: Regions | SampleFault | None = None
 
 
-def _decode(rows: Iterable[Mapping[str, Any]], options: DecodeOptions, seconds: Counter[str]) -> Iterator[_Sample]:
+def _decode(
+    rows: Iterable[Mapping[str, Any]], options: DecodeOptions, seconds: defaultdict[str, float]
+) -> Iterator[_Sample]:
     """Read and decode each planned input."""
     for row in rows:
         start = time.perf_counter()
@@ -213,7 +214,9 @@ def _decode(rows: Iterable[Mapping[str, Any]], options: DecodeOptions, seconds: 
         yield sample
 
 
-def _detect(detector: Detector, samples: Iterable[_Sample], seconds: Counter[str]) -> Iterator[list[_Sample]]:
+def _detect(
+    detector: Detector, samples: Iterable[_Sample], seconds: defaultdict[str, float]
+) -> Iterator[list[_Sample]]:
     """Run the detector over batches; images are released as soon as they were seen."""
     for batch in in_batches(samples, BATCH_SIZE):
         start = time.perf_counter()

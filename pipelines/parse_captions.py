@@ -20,7 +20,6 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
-from mvptr_data.sources.captions import CaptionFault, CaptionRecord, read_captions
 
 from mvptr_data.dataset import layout
 from mvptr_data.dataset.captions import CAPTION_SCHEMA, FAULT_SCHEMA, TEXT_COLUMNS, CaptionStore, bucket_of
@@ -28,6 +27,7 @@ from mvptr_data.dataset.fields import configuration_differences
 from mvptr_data.dataset.tables import described, open_table, read_table, table_writer, write_table
 from mvptr_data.errors import ConfigurationMismatchError, InputError
 from mvptr_data.scene_graphs import CaptionParser, load_parser, normalize_caption
+from mvptr_data.sources.captions import CaptionFault, CaptionRecord, read_captions
 from mvptr_data.storage import Store, digest
 from pipelines.cluster import Cluster, once_per_process
 from pipelines.console import Reporter
@@ -118,11 +118,6 @@ def _stage(store: Store, reporter: Reporter, paths: Sequence[str], configuration
             write_table(store, _texts_name(len(rows)), pa.Table.from_pylist(chunk, _TEXT_SCHEMA))
             rows.append(len(chunk))
             step.advance(len(chunk))
-    if not rows:
-        raise InputError(
-            f"none of the records in {', '.join(paths)} is a usable caption",
-            f"See {store.path(layout.CAPTION_FAULTS)}.",
-        )
     # From the number of texts alone, so that any machine makes the same buckets.
     buckets = 1 << (counts["texts"] // BUCKET_TEXTS).bit_length()
     staged = {

@@ -124,7 +124,7 @@ def write_plan(store: Store, refs: Iterable[ImageRef], *, source: dict[str, Any]
         _write_shard(store, len(rows), [_row(position, ref) for position, ref in enumerate(block)])
         rows.append(len(block))
     _mark_duplicates(store, key_digests, samples_per_shard)
-    faults = sum(sum(row["fault"] is not None for row in read_rows(store, shard)) for shard in range(len(rows)))
+    faults = sum(_faults(store, shard) for shard in range(len(rows)))
     plan = Plan(
         source=source,
         samples_per_shard=samples_per_shard,
@@ -169,6 +169,11 @@ def _row(position: int, ref: ImageRef) -> dict[str, Any]:
 
 def _write_shard(store: Store, shard: int, rows: list[dict[str, Any]]) -> None:
     write_table(store, layout.plan_shard(shard), pa.Table.from_pylist(rows, described(_COLUMNS, "plan")))
+
+
+def _faults(store: Store, shard: int) -> int:
+    column = read_table(store, layout.plan_shard(shard), "plan", ["fault"])["fault"]
+    return len(column) - column.null_count
 
 
 def _key_digest(key: str) -> int:

@@ -6,7 +6,8 @@ software versions are in it too, but outside its digest, which is the same for t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+import dataclasses
+from dataclasses import dataclass, fields
 from typing import Any
 
 from mvptr_data.dataset import layout
@@ -35,8 +36,8 @@ class Receipt:
     rows: FileFacts
     counts: dict[str, int]
     totals: dict[str, int]
-    seconds: dict[str, float] = field(default_factory=dict, compare=False)
-    environment: dict[str, str] = field(default_factory=dict, compare=False)
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict, compare=False)
+    environment: dict[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
     @property
     def digest(self) -> str:

@@ -26,6 +26,8 @@ from mvptr_data.dataset.shards import read_rows
 from mvptr_data.errors import FAULT_CLASSES, MvptrError
 from mvptr_data.storage import Store
 
+#: Tells whether the vocabulary holds a phrase.
+KnownPhrase = Callable[[tuple[str, ...]], bool]
 #: Pixels by which a box may leave its image: float32 rounding of coordinates up to 10^4.
 BOX_TOLERANCE = 1e-2
 
@@ -76,9 +78,7 @@ def _check_index(plan: Plan, manifest: dict[str, Any], index: list[IndexRow]) ->
                 yield finding(f"{field} has {found} {name}, the manifest promises {promised}")
 
 
-def verify_shard(
-    store: Store, plan: Plan, row: IndexRow, known_phrase: Callable[[tuple[str, ...]], bool]
-) -> list[Finding]:
+def verify_shard(store: Store, plan: Plan, row: IndexRow, known_phrase: KnownPhrase) -> list[Finding]:
     """One shard of one field, as the index names it. `known_phrase` tells whether the vocabulary holds a phrase."""
     findings = []
     for name, size, sha256 in ((row.file, row.bytes, row.sha256), (row.rows_file, row.rows_bytes, row.rows_sha256)):
@@ -91,9 +91,8 @@ def verify_shard(
         rows = read_rows(store, row.rows_file)
         findings += _check_rows(store, plan, row, rows)
         with store.open(row.file) as file:
-            findings += _check_members(
-                file, FIELDS[row.field], row, [item for item in rows if item["status"] == OK], known_phrase
-            )
+            samples = [item for item in rows if item["status"] == OK]
+            findings += _check_members(file, FIELDS[row.field], row, samples, known_phrase)
     except MvptrError as error:
         findings.append(Finding(kind="damaged", file=row.file, message=str(error)))
     except tarfile.TarError as error:
@@ -113,38 +112,31 @@ def _file_problem(store: Store, name: str, size: int | None, sha256: str) -> str
 
 def _check_receipt(store: Store, row: IndexRow) -> Iterator[Finding]:
     receipt = read_receipt(store, row.field, row.shard)
-    name = layout.receipt(row.field, row.shard)
+    name, promised = layout.receipt(row.field, row.shard), (row.sha256, row.rows_sha256)
     if receipt is None:
         yield Finding(kind="receipt", file=name, message="the receipt is missing")
-    elif receipt.generation == row.generation and (receipt.tar.sha256, receipt.rows.sha256) != (
-        row.sha256,
-        row.rows_sha256,
-    ):
+    elif receipt.generation == row.generation and (receipt.tar.sha256, receipt.rows.sha256) != promised:
         yield Finding(kind="receipt", file=name, message="the receipt and the index promise different files")
 
 
 def _check_rows(store: Store, plan: Plan, row: IndexRow, rows: list[dict[str, Any]]) -> Iterator[Finding]:
     """The parquet: a row for every planned input, in order, under its key, with a known fate."""
+
+    def finding(kind: str, message: str, key: str | None = None) -> Finding:
+        return Finding(kind=kind, file=row.rows_file, key=key, message=message)
+
     keys = read_keys(store, row.shard)
     if [item["key"] for item in rows] != keys or [item["position"] for item in rows] != list(range(len(keys))):
-        yield Finding(
-            kind="alignment",
-            file=row.rows_file,
-            message=f"its {len(rows)} rows are not the plan's {len(keys)} keys in order",
-        )
+        yield finding("alignment", f"its {len(rows)} rows are not the plan's {len(keys)} keys in order")
     for item in rows:
         if item["status"] == FAULT and item["error_class"] not in FAULT_CLASSES:
-            yield Finding(
-                kind="rows", file=row.rows_file, key=item["key"], message=f"unknown fault class {item['error_class']!r}"
-            )
+            yield finding("rows", f"unknown fault class {item['error_class']!r}", item["key"])
         elif item["status"] not in (OK, FAULT):
-            yield Finding(
-                kind="rows", file=row.rows_file, key=item["key"], message=f"unknown status {item['status']!r}"
-            )
+            yield finding("rows", f"unknown status {item['status']!r}", item["key"])
     samples = Counter(item["status"] for item in rows)[OK]
     if (len(rows), samples) != (row.inputs, row.samples):
-        message = f"{len(rows)} rows with {samples} samples, the index promises {row.inputs} and {row.samples}"
-        yield Finding(kind="count", file=row.rows_file, message=message)
+        promised = f"{row.inputs} and {row.samples}"
+        yield finding("count", f"{len(rows)} rows with {samples} samples, the index promises {promised}")
 
 
 def _check_members(
@@ -152,7 +144,7 @@ def _check_members(
     field: Field,
     row: IndexRow,
     samples: list[dict[str, Any]],
-    known_phrase: Callable[[tuple[str, ...]], bool],
+    known_phrase: KnownPhrase,
 ) -> Iterator[Finding]:
     """The tar: exactly the members of the `ok` rows, in order, where the parquet says, with sound contents."""
     expected = [(item, member) for item in samples for member in field.members]
@@ -186,9 +178,7 @@ def _check_members(
                 )
 
 
-def _regions_problems(
-    contents: dict[str, bytes], item: dict[str, Any], where: str, _: Callable[[tuple[str, ...]], bool]
-) -> list[str]:
+def _regions_problems(contents: dict[str, bytes], item: dict[str, Any], where: str, _: KnownPhrase) -> list[str]:
     """What is wrong with one image's regions."""
     boxes, features = (decode_array(contents[member], f"{where}.{member}") for member in ("boxes.npy", "features.npy"))
     facts = decode_regions(contents["regions.json"], f"{where}.regions.json")
@@ -225,7 +215,7 @@ def _box_problems(boxes: Any, width: int | None, height: int | None) -> list[str
 
 
 def _text_problems(
-    contents: dict[str, bytes], item: dict[str, Any], where: str, known_phrase: Callable[[tuple[str, ...]], bool]
+    contents: dict[str, bytes], item: dict[str, Any], where: str, known_phrase: KnownPhrase
 ) -> list[str]:
     """What is wrong with one image's captions."""
     split, captions = decode_text(contents["text.json"], f"{where}.text.json")
@@ -234,9 +224,8 @@ def _text_problems(
     if split != item["split"]:
         problems.append(f"text.json says split {split!r}, the parquet {item['split']!r}")
     if (len(captions), len(phrases)) != (item["captions"], item["phrases"]):
-        problems.append(
-            f"{len(captions)} captions with {len(phrases)} phrases, the parquet says {item['captions']} and {item['phrases']}"
-        )
+        promised = f"{item['captions']} and {item['phrases']}"
+        problems.append(f"{len(captions)} captions with {len(phrases)} phrases, the parquet says {promised}")
     for caption, phrase in phrases:
         if not phrase.spans or not all(0 <= start < end <= len(caption.text) for start, end in phrase.spans):
             problems.append(f"the spans of {phrase.phrase} leave caption {caption.id!r}")

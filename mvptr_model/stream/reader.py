@@ -150,7 +150,7 @@ class ShardReader:
         members = {
             member: shard.read(field, member, row) for field, row in rows.items() for member in FIELDS[field].members
         }
-        regions, text = rows["regions"], rows["text"]
+        regions = rows["regions"]
         where = f"{self._store.root} sample {regions['key']!r} (shard {number}, position {regions['position']})"
         split, captions = decode_text(members["text.json"], f"text.json of {where}")
         return Sample(

@@ -1,0 +1,59 @@
+"""The `mvptr-data` group: version, help, and errors as one clear line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from mvptr_data.dataset.layout import FORMATS
+from mvptr_data.errors import MvptrError
+from mvptr_data.version import __version__
+
+
+class _Group(click.Group):
+    """Shows errors of ours as one clear line, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MvptrError as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("Stopped. The same command goes on from here.", err=True)
+            ctx.exit(130)
+        except PermissionError as error:
+            raise click.ClickException(f"no permission for {error.filename!r}. Check its owner and mode.") from error
+        except OSError as error:
+            if error.errno is None:
+                raise
+            raise click.ClickException(f"{error.strerror}: {error.filename or ''}".rstrip(": ")) from error
+
+
+def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted or ctx.resilient_parsing:
+        return
+    click.echo(f"mvptr-data {__version__}")
+    for name, (written, readable) in FORMATS.items():
+        click.echo(f"  {name}: writes version {written}, reads {', '.join(map(str, sorted(readable)))}")
+    ctx.exit()
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version and the formats it writes and reads.",
+)
+def main() -> None:
+    """From images and captions to aligned WebDataset shards for MVPTR.
+
+    \b
+      mvptr-data extract-regions photos/ coco
+      mvptr-data build-phrase-vocab captions.json coco --min-sentences 50
+      mvptr-data write-shards coco
+      mvptr-data verify coco
+    """

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mvptr_data.dataset.locks import STALE_AFTER, hold_lock
+from mvptr_data.errors import BusyError
+from mvptr_data.storage import Store
+
+HOLD = """
+import sys, time
+from mvptr_data.dataset.locks import hold_lock
+from mvptr_data.storage import Store
+with hold_lock(Store.at(sys.argv[1]), "regions"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_one_holder_at_a_time_and_released_at_the_end(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    with hold_lock(store, "regions"):
+        with pytest.raises(BusyError, match=str(os.getpid())), hold_lock(store, "regions"):
+            pass
+        with hold_lock(store, "text"):
+            pass
+    with hold_lock(store, "regions"):
+        pass
+    assert list((tmp_path / "locks").iterdir()) == []
+
+
+def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        with pytest.raises(BusyError), hold_lock(Store.at(tmp_path), "regions"):
+            pass
+        holder.kill()
+        holder.wait()
+        with hold_lock(Store.at(tmp_path), "regions"):
+            assert json.loads((tmp_path / "locks/regions.json").read_text())["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize(("age", "taken"), [(0.0, False), (STALE_AFTER + 5, True)])
+def test_the_lock_of_another_host_is_taken_over_when_it_is_stale(tmp_path: Path, age: float, taken: bool) -> None:
+    store = Store.at(tmp_path)
+    other = {"host": socket.gethostname() + "-other", "pid": 1, "start": "1", "token": "t", "beat": time.time() - age}
+    store.write_json("locks/regions.json", other)
+    if taken:
+        with hold_lock(store, "regions"):
+            pass
+    else:
+        with pytest.raises(BusyError, match="-other"), hold_lock(store, "regions"):
+            pass
+
+
+def test_an_unreadable_lock_protects_nobody(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    store.write("locks/regions.json", b"{")
+    with hold_lock(store, "regions"):
+        pass

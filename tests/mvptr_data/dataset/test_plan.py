@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mvptr_data.dataset import layout
+from mvptr_data.dataset.plan import check_same_plan, load_plan, locate, read_keys, read_rows, ref_of, write_plan
+from mvptr_data.errors import ConfigurationMismatchError, FormatVersionError, IncompleteError
+from mvptr_data.sources.images import ImageRef
+from mvptr_data.storage import Store
+
+SOURCE = {"images": "somewhere", "split": None, "root": None}
+
+
+def refs(*keys: str) -> list[ImageRef]:
+    return [ImageRef(key=key, uri=f"/{number}/{key}.jpg") for number, key in enumerate(keys)]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@given(keys=st.lists(st.sampled_from("abcdefgh"), max_size=25), size=st.integers(1, 7))
+def test_every_input_has_one_place_and_duplicates_are_the_later_ones(
+    keys: list[str], size: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    store = Store.at(tmp_path_factory.mktemp("plan"))
+    plan = write_plan(store, refs(*keys), source=SOURCE, samples_per_shard=size)
+    rows = [row for shard in range(plan.shards) for row in read_rows(store, shard)]
+    assert [row["key"] for row in rows] == keys
+    assert [row["uri"] for row in rows] == [ref.uri for ref in refs(*keys)]
+    assert all(count == size for count in plan.rows[:-1]) and plan.images == len(keys)
+    expected = ["duplicate_key" if key in keys[:number] else None for number, key in enumerate(keys)]
+    assert [row["fault"] for row in rows] == expected
+    assert plan.faults == sum(fault is not None for fault in expected)
+    assert load_plan(store) == plan
+
+
+def test_a_fault_known_at_listing_never_owns_a_key(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    faulty = ImageRef(key="a", uri="/0/a.jpg", fault="torn_archive", message="cut")
+    plan = write_plan(store, [faulty, *refs("a")], source=SOURCE, samples_per_shard=5)
+    assert [row["fault"] for row in read_rows(store, 0)] == ["torn_archive", None]
+    assert plan.faults == 1
+    assert ref_of(read_rows(store, 0)[0]) == faulty
+
+
+def test_file_names_that_are_not_utf8_have_a_row(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    write_plan(
+        store,
+        [ImageRef(key="bad\udcff", uri="/bad\udcff.jpg", fault="unsafe_key", message="x")],
+        source=SOURCE,
+        samples_per_shard=5,
+    )
+    assert read_keys(store, 0) == ["bad\\udcff"]
+
+
+def test_the_digest_names_places_not_where_images_came_from(tmp_path: Path) -> None:
+    plans = []
+    for number, (source, keys) in enumerate([("x", "abc"), ("y", "abc"), ("x", "acb")]):
+        plans.append(
+            write_plan(Store.at(tmp_path / str(number)), refs(*keys), source={"images": source}, samples_per_shard=2)
+        )
+    assert plans[0].digest == plans[1].digest != plans[2].digest
+
+
+def test_another_input_is_refused_with_the_difference(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    plan = write_plan(store, refs("a"), source=SOURCE, samples_per_shard=2)
+    check_same_plan(plan, store, SOURCE, 2)
+    with pytest.raises(ConfigurationMismatchError, match="samples_per_shard: planned 2, asked 3"):
+        check_same_plan(plan, store, SOURCE, 3)
+    with pytest.raises(ConfigurationMismatchError, match="elsewhere"):
+        check_same_plan(plan, store, {**SOURCE, "images": "elsewhere"}, 2)
+
+
+def test_no_plan_and_another_version(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    with pytest.raises(IncompleteError, match="extract-regions"):
+        load_plan(store)
+    store.write_json(layout.PLAN, {"version": 7})
+    with pytest.raises(FormatVersionError, match="7"):
+        load_plan(store)
+
+
+def test_keys_are_found_wherever_they_are(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    plan = write_plan(store, refs(*"abcdea"), source=SOURCE, samples_per_shard=2)
+    assert [(shard, row["position"], row["fault"]) for shard, row in locate(store, plan, "a")] == [
+        (0, 0, None),
+        (2, 1, "duplicate_key"),
+    ]
+    assert list(locate(store, plan, "zz")) == []

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from mvptr_data.dataset.records import (
+    Caption,
+    TextPhrase,
+    decode_array,
+    decode_regions,
+    decode_text,
+    encode_array,
+    encode_regions,
+    encode_text,
+    geometry,
+)
+from mvptr_data.errors import DamagedFileError, FormatVersionError
+
+
+@dataclass(frozen=True)
+class Found:
+    """Regions of one image, as a detector gives them."""
+
+    boxes: NDArray[np.float32]
+    features: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int32]
+    tags: tuple[str, ...]
+    attributes: tuple[tuple[str, ...], ...]
+    attribute_scores: tuple[tuple[float, ...], ...]
+
+
+def found(count: int) -> Found:
+    random = np.random.default_rng(count)
+    return Found(
+        boxes=np.sort(random.uniform(0, 90, (count, 2, 2)), axis=1).reshape(count, 4).astype(np.float32),
+        features=random.standard_normal((count, 2048)).astype(np.float32),
+        scores=np.linspace(1, 0.1, count, dtype=np.float32),
+        labels=np.arange(1, count + 1, dtype=np.int32),
+        tags=tuple(f"tag {number}" for number in range(count)),
+        attributes=tuple(("red",) * (number % 3) for number in range(count)),
+        attribute_scores=tuple((0.5,) * (number % 3) for number in range(count)),
+    )
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_regions_come_back(count: int) -> None:
+    regions = found(count)
+    members = encode_regions(regions, 100, 90)
+    assert sorted(members) == ["boxes.npy", "features.npy", "regions.json"]
+    boxes, features = (decode_array(members[name], name) for name in ("boxes.npy", "features.npy"))
+    facts = decode_regions(members["regions.json"], "here")
+    assert boxes.dtype == np.float32 and features.dtype == np.float16
+    np.testing.assert_array_equal(boxes, regions.boxes)
+    np.testing.assert_array_equal(features, regions.features.astype(np.float16))
+    assert (facts.width, facts.height, facts.tags, facts.attributes) == (100, 90, regions.tags, regions.attributes)
+    assert facts.scores == pytest.approx(regions.scores, abs=1e-6)
+
+
+def test_features_beyond_float16_and_uneven_counts_are_refused() -> None:
+    regions = found(2)
+    with pytest.raises(ValueError, match="float16"):
+        encode_regions(replace(regions, features=regions.features * 1e6), 100, 90)
+    with pytest.raises(ValueError, match="entries"):
+        encode_regions(replace(regions, tags=("one",)), 100, 90)
+
+
+CAPTIONS = st.lists(
+    st.builds(
+        Caption,
+        id=st.text(max_size=5),
+        text=st.text(max_size=30),
+        phrases=st.lists(
+            st.builds(
+                TextPhrase,
+                phrase=st.lists(st.text(max_size=8), min_size=2, max_size=3).map(tuple),
+                spans=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=3).map(tuple),
+            ),
+            max_size=3,
+        ).map(tuple),
+    ),
+    max_size=4,
+)
+
+
+@given(st.none() | st.text(max_size=5), CAPTIONS)
+def test_text_comes_back(split: str | None, captions: list[Caption]) -> None:
+    assert decode_text(encode_text(split, captions)["text.json"], "here") == (split, tuple(captions))
+
+
+def test_another_version_and_torn_json_are_typed_errors() -> None:
+    member = encode_text("train", [])["text.json"]
+    newer = json.dumps(json.loads(member) | {"version": 99}).encode()
+    with pytest.raises(FormatVersionError, match=r"99.*reads \[1\]"):
+        decode_text(newer, "here")
+    with pytest.raises(DamagedFileError, match="here"):
+        decode_text(member[:-1], "here")
+    with pytest.raises(DamagedFileError, match="here"):
+        decode_regions(b'{"version": 1}', "here")
+    with pytest.raises(DamagedFileError, match="here"):
+        decode_array(encode_array(np.zeros(3))[:-1], "here")
+
+
+def test_no_pickle_is_read() -> None:
+    import io
+
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(DamagedFileError, match=r"pickle|Object arrays"):
+        decode_array(buffer.getvalue(), "here")
+
+
+@given(
+    hnp.arrays(np.float32, (3, 4), elements=st.floats(0, 1000, width=32)), st.integers(1, 2000), st.integers(1, 2000)
+)
+def test_geometry_is_the_six_numbers_of_the_image(boxes: NDArray[np.float32], width: int, height: int) -> None:
+    x1, y1, x2, y2 = boxes.astype(np.float64).T
+    expected = np.stack(
+        [x1 / width, y1 / height, x2 / width, y2 / height, (x2 - x1) / width, (y2 - y1) / height], axis=1
+    )
+    result = geometry(boxes, width, height)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_boxes_without_image_size_are_fractions_already() -> None:
+    boxes = np.array([[0.1, 0.2, 0.5, 0.9]], dtype=np.float32)
+    np.testing.assert_allclose(geometry(boxes, None, None), [[0.1, 0.2, 0.5, 0.9, 0.4, 0.7]], rtol=1e-6)

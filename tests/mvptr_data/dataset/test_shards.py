@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mvptr_data.dataset.fields import TEXT
+from mvptr_data.dataset.receipts import is_finished, read_receipt
+from mvptr_data.dataset.records import encode_text
+from mvptr_data.dataset.shards import read_rows, shard_writer
+from mvptr_data.errors import DamagedFileError, SampleFault
+from mvptr_data.storage import Store
+
+
+def write(store: Store, digest: str = "d" * 64, generation: int = 0) -> None:
+    with shard_writer(
+        store, TEXT, 3, configuration_digest=digest, generation=generation, seconds={"write": 0.12345}
+    ) as (writer, _):
+        writer.add("a/b.c", encode_text("train", []), {"split": "train", "captions": 2, "phrases": 3})
+        writer.add_fault("bad", SampleFault("no_captions", "none"))
+        writer.add("z", encode_text(None, []), {"captions": 1, "phrases": 0})
+
+
+def test_a_shard_has_a_row_for_every_input_and_a_receipt_that_counts(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    write(store)
+    receipt = read_receipt(store, "text", 3)
+    assert receipt is not None
+    assert receipt.counts == {"inputs": 3, "ok": 2, "no_captions": 1} and receipt.faults == {"no_captions": 1}
+    assert receipt.totals == {"captions": 3, "phrases": 3}
+    assert receipt.seconds == {"write": 0.123}
+    assert (receipt.tar.sha256, receipt.tar.bytes) == (store.sha256("text/00003.tar"), store.size("text/00003.tar"))
+    rows = read_rows(store, receipt.rows.name)
+    assert [(row["position"], row["key"], row["status"], row["error_class"]) for row in rows] == [
+        (0, "a/b.c", "ok", None),
+        (1, "bad", "fault", "no_captions"),
+        (2, "z", "ok", None),
+    ]
+    raw = store.read("text/00003.tar")
+    assert raw[rows[0]["text_offset"] :][: rows[0]["text_size"]] == encode_text("train", [])["text.json"]
+
+
+def test_the_same_samples_give_the_same_bytes_and_digest(tmp_path: Path) -> None:
+    stores = [Store.at(tmp_path / name) for name in "ab"]
+    for store in stores:
+        write(store)
+    for suffix in ("tar", "parquet"):
+        assert stores[0].read(f"text/00003.{suffix}") == stores[1].read(f"text/00003.{suffix}")
+    one, other = (read_receipt(store, "text", 3) for store in stores)
+    assert one is not None and other is not None and one.digest == other.digest
+
+
+def test_an_exception_leaves_nothing(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    with (
+        pytest.raises(RuntimeError, match="stop"),
+        shard_writer(store, TEXT, 0, configuration_digest="d") as (writer, _),
+    ):
+        writer.add("a", encode_text(None, []), {})
+        raise RuntimeError("stop")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_only_whole_shards_of_this_configuration_are_finished(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    assert not is_finished(store, "text", 3, "d" * 64)
+    write(store)
+    assert is_finished(store, "text", 3, "d" * 64)
+    assert not is_finished(store, "text", 3, "e" * 64)
+    tar = tmp_path / "text/00003.tar"
+    tar.write_bytes(tar.read_bytes()[:-1])
+    assert not is_finished(store, "text", 3, "d" * 64)
+
+
+def test_a_changed_receipt_is_not_trusted(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    write(store)
+    receipt = tmp_path / "text/00003.json"
+    receipt.write_text(receipt.read_text().replace('"ok": 2', '"ok": 3'))
+    with pytest.raises(DamagedFileError, match=r"00003\.json.*digest"):
+        read_receipt(store, "text", 3)
+    assert not is_finished(store, "text", 3, "d" * 64)
+
+
+def test_a_new_generation_has_files_of_its_own(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    write(store)
+    before = store.read("text/00003.tar")
+    write(store, digest="e" * 64, generation=1)
+    receipt = read_receipt(store, "text", 3)
+    assert receipt is not None and receipt.tar.name == "text/00003.g1.tar"
+    assert store.read("text/00003.tar") == before
+
+
+def test_members_must_be_the_fields(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ValueError, match=r"text\.json"),
+        shard_writer(Store.at(tmp_path), TEXT, 0, configuration_digest="d") as (writer, _),
+    ):
+        writer.add("a", {"boxes.npy": b""}, {})
+
+
+def test_faults_are_filed_under_known_classes_only() -> None:
+    with pytest.raises(ValueError, match="no_such_class"):
+        SampleFault("no_such_class", "x")

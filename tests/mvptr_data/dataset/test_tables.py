@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mvptr_data.dataset.tables import described, open_table, read_table, table_writer, write_table
+from mvptr_data.errors import DamagedFileError
+from mvptr_data.storage import Store
+
+SCHEMA = described(pa.schema([("number", pa.int64())]), "captions")
+
+
+def table(*numbers: int) -> pa.Table:
+    return pa.table({"number": numbers}).cast(SCHEMA)
+
+
+def test_a_table_comes_back_with_the_same_bytes_each_time(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    for name in ("a.parquet", "b.parquet"):
+        write_table(store, name, table(1, 2, 3))
+    assert read_table(store, "a.parquet", "captions")["number"].to_pylist() == [1, 2, 3]
+    assert store.read("a.parquet") == store.read("b.parquet")
+
+
+def test_one_write_is_one_row_group_empty_ones_too(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    with table_writer(store, "t.parquet", SCHEMA) as writer:
+        for numbers in ((1, 2), (), (3,)):
+            writer.write_table(table(*numbers), row_group_size=max(1, len(numbers)))
+    with open_table(store, "t.parquet", "captions") as parquet:
+        groups = [parquet.read_row_group(group)["number"].to_pylist() for group in range(parquet.num_row_groups)]
+    assert groups == [[1, 2], [], [3]]
+
+
+@pytest.mark.parametrize("keep", [0, 3, 50, -5])
+def test_a_torn_table_is_a_typed_error(tmp_path: Path, keep: int) -> None:
+    store = Store.at(tmp_path)
+    write_table(store, "t.parquet", table(*range(1000)))
+    file = tmp_path / "t.parquet"
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(DamagedFileError, match=r"t\.parquet"):
+        read_table(store, "t.parquet", "captions")
+
+
+def test_foreign_tables_are_refused(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    pq.write_table(pa.table({"number": [1]}), tmp_path / "foreign.parquet")
+    with pytest.raises(DamagedFileError, match="not a captions table"):
+        read_table(store, "foreign.parquet", "captions")
+    write_table(store, "ours.parquet", table(1))
+    with pytest.raises(DamagedFileError, match="'captions' table, not 'plan'"):
+        read_table(store, "ours.parquet", "plan")
+
+
+def test_nothing_appears_when_writing_fails(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    with pytest.raises(RuntimeError, match="stop"), table_writer(store, "t.parquet", SCHEMA) as writer:
+        writer.write_table(table(1))
+        raise RuntimeError("stop")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mvptr_data.errors import DamagedFileError, InputError
+from mvptr_data.phrases import PhraseVocabulary
+from mvptr_data.storage import Store
+
+WORDS = st.text("abc ", min_size=1, max_size=4)
+COUNTS = st.dictionaries(st.tuples(WORDS, WORDS) | st.tuples(WORDS, WORDS, WORDS), st.integers(1, 5), max_size=20)
+
+
+@given(COUNTS, st.randoms(use_true_random=False))
+def test_the_order_is_total(counts: dict[tuple[str, ...], int], random: Random) -> None:
+    items = list(counts.items())
+    vocabulary = PhraseVocabulary.from_counts(items, {})
+    random.shuffle(items)
+    assert PhraseVocabulary.from_counts(items, {}) == vocabulary
+    for rank, words in enumerate(vocabulary.phrases):
+        assert vocabulary.rank(words) == rank
+    keys = [(-counts[words], len(words), words) for words in vocabulary.phrases]
+    assert keys == sorted(keys) and len(vocabulary) == len(counts)
+
+
+def test_frequency_then_pairs_then_code_points() -> None:
+    counts = [(("man", "ride", "wave"), 9), (("dog", "black"), 9), (("cat", "black"), 9), (("sky", "blue"), 12)]
+    vocabulary = PhraseVocabulary.from_counts(counts, {})
+    assert vocabulary.phrases == (("sky", "blue"), ("cat", "black"), ("dog", "black"), ("man", "ride", "wave"))
+    assert vocabulary.rank(("wave", "big")) is None
+
+
+def test_a_vocabulary_comes_back(tmp_path: Path) -> None:
+    vocabulary = PhraseVocabulary.from_counts(
+        [(("sky", "blue"), 12), (("man", "ride", "wave"), 9)], {"min_sentences": 5}
+    )
+    vocabulary.save(Store.at(tmp_path), "v.parquet")
+    loaded = PhraseVocabulary.load(str(tmp_path / "v.parquet"))
+    assert loaded == vocabulary and loaded.configuration["min_sentences"] == 5 and loaded.digest == vocabulary.digest
+
+
+def test_an_official_vocabulary_keeps_its_ids_holes_included(tmp_path: Path) -> None:
+    file = tmp_path / "id2phrase.json"
+    file.write_text(
+        json.dumps({"30524": ["man", "ride on top of", "surfboard"], "30522": ["wave", "big"], "999": ["bear"]})
+    )
+    vocabulary = PhraseVocabulary.load(str(file))
+    assert vocabulary.phrases == (("bear",), ("wave", "big"), ("man", "ride on top of", "surfboard"))
+    assert vocabulary.official_ids == (999, 30522, 30524)
+    vocabulary.save(Store.at(tmp_path), "v.parquet")
+    assert PhraseVocabulary.load(str(tmp_path / "v.parquet")).official_ids == (999, 30522, 30524)
+
+
+def test_the_authors_sample_is_read(reference) -> None:  # type: ignore[no-untyped-def]
+    vocabulary = PhraseVocabulary.load(str(reference("data/phrases/id2phrase_sample.json")))
+    assert len(vocabulary) > 500
+    assert {len(words) for words in vocabulary.phrases} == {1, 2, 3}
+    assert min(number for number in vocabulary.official_ids if number is not None) >= 999
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"x": ["a", "b"]}', '{"1": ["a", "b", "c", "d"]}', '{"1": ["a", 2]}', '{"1": 5}']
+)
+def test_malformed_official_files_are_typed_errors(tmp_path: Path, text: str) -> None:
+    (tmp_path / "id2phrase.json").write_text(text)
+    with pytest.raises(DamagedFileError, match="id2phrase"):
+        PhraseVocabulary.load(str(tmp_path / "id2phrase.json"))
+
+
+def test_missing_and_unknown_files_are_input_errors(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="build-phrase-vocab"):
+        PhraseVocabulary.load(str(tmp_path / "none.parquet"))
+    with pytest.raises(InputError, match="not a phrase vocabulary"):
+        PhraseVocabulary.load(str(tmp_path / "words.txt"))

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.overlap import in_batches, prefetch
+
+
+@given(st.lists(st.integers(), max_size=50), st.integers(1, 5))
+def test_prefetch_changes_nothing(items: list[int], size: int) -> None:
+    assert list(prefetch(items, size)) == items
+
+
+@given(st.lists(st.integers(), max_size=50), st.integers(1, 7))
+def test_batches_are_the_items_in_order(items: list[int], size: int) -> None:
+    batches = list(in_batches(items, size))
+    assert [item for batch in batches for item in batch] == items
+    assert all(len(batch) == size for batch in batches[:-1]) and all(batches)
+
+
+def test_an_exception_comes_in_its_place() -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        raise ValueError("third")
+
+    items = prefetch(broken(), 2)
+    assert next(items) == 1
+    with pytest.raises(ValueError, match="third"):
+        next(items)
+
+
+def test_the_thread_is_bounded_and_ends_with_its_consumer() -> None:
+    made: list[int] = []
+
+    def count() -> Iterator[int]:
+        for number in range(1000):
+            made.append(number)
+            yield number
+
+    before = threading.active_count()
+    items = prefetch(count(), 3)
+    assert next(items) == 0
+    time.sleep(0.2)
+    assert len(made) <= 6  # one taken, three waiting, one in hand, one being made
+    items.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
