@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -25,8 +26,12 @@ Result = TypeVar("Result")
 IN_FLIGHT = 3
 #: A result is small and already done when it is asked for; waiting longer than this means that the scheduler is gone.
 RESULT_TIMEOUT = 60
-#: How long to wait for the first worker of a scheduler that was given by its address.
+#: Seconds that a cluster may be without any worker, at its start or later (a killed local worker is back in 2 to 4).
 WORKERS_TIMEOUT = 120
+#: Seconds between looks for a finished task, and between questions whether there are workers at all.
+POLL_SECONDS, ASK_SECONDS = 0.01, 10.0
+
+_AGAIN = "Run the same command again; what is finished is kept."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +88,7 @@ class Cluster:
         """`run_tasks` for steps whose every task is needed: raises `IncompleteError` for one that cannot be done."""
         for item, outcome in self.run_tasks(function, items):
             if isinstance(outcome, TaskFailure):
-                raise IncompleteError(
-                    f"task {item} could not be done ({outcome.reason})",
-                    "Run the same command again; what is finished is kept.",
-                )
+                raise IncompleteError(f"task {item} could not be done ({outcome.reason})", _AGAIN)
             yield item, outcome
 
     def _submit(
@@ -105,7 +107,8 @@ class Cluster:
 
         running = as_completed([submit(item) for item in islice(waiting, bound)])
         try:
-            for future in running:
+            while tasks:
+                future = self._next_done(running)
                 item = tasks.pop(future.key)
                 yield item, _outcome(future)
                 future.release()
@@ -115,8 +118,26 @@ class Cluster:
             if tasks:  # ended early: by an error here or by the caller
                 self._client.cancel(list(running.futures), force=True)
 
+    def _next_done(self, running: Any) -> Any:
+        """The next future that is done. Raises `IncompleteError` where workers or scheduler are gone, instead of waiting for ever."""
+        seen = asked = time.monotonic()
+        while not running.has_ready():
+            time.sleep(POLL_SECONDS)
+            if (now := time.monotonic()) - asked < ASK_SECONDS:
+                continue
+            asked = now
+            try:
+                seen = now if self._client.nthreads() else seen
+            except OSError as error:
+                raise IncompleteError(f"the Dask scheduler is gone ({error})", _AGAIN) from error
+            if now - seen > WORKERS_TIMEOUT:
+                raise IncompleteError(f"the cluster has had no worker for {WORKERS_TIMEOUT} s", _AGAIN)
+        return next(running)
+
 
 def _outcome(future: Any) -> Any:
+    if future.status in ("cancelled", "lost"):
+        raise IncompleteError("the Dask scheduler lost a task", _AGAIN)
     if future.status == "finished":
         return future.result(timeout=RESULT_TIMEOUT)
     error = future.exception(timeout=RESULT_TIMEOUT)

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import platform
 import time
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -143,6 +144,8 @@ def extract_shard(task: ShardTask, shard: int) -> Receipt:
             "a worker's detector is not the one this run was started with",
             "Give all workers the same release and weights, and start them again.",
         )
+    # Pillow warns of odd metadata in images that are sound.
+    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
     store = Store(task.root)
     rows = read_rows(store, shard)
     seconds: defaultdict[str, float] = defaultdict(float)

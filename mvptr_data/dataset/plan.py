@@ -40,12 +40,16 @@ _REMEDY = "Give another output folder."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What `plan/plan.json` says. `rows[i]` is the number of inputs of shard i; `sha256[i]` its file's digest."""
+    """What `plan/plan.json` says.
+
+    `rows[i]` is the number of inputs of shard i, `sha256[i]` its file's digest; `keys_sha256` is that of all keys in order.
+    """
 
     source: dict[str, Any]
     samples_per_shard: int
     rows: tuple[int, ...]
     sha256: tuple[str, ...]
+    keys_sha256: str
     faults: int
 
     @property
@@ -63,13 +67,14 @@ class Plan:
             "samples_per_shard": self.samples_per_shard,
             "rows": list(self.rows),
             "sha256": list(self.sha256),
+            "keys_sha256": self.keys_sha256,
             "faults": self.faults,
         }
 
     @property
     def digest(self) -> str:
         """Names the assignment of keys to places; where the images came from is not part of it."""
-        return digest({"rows": list(self.rows), "sha256": list(self.sha256)})
+        return digest({"rows": list(self.rows), "keys": self.keys_sha256})
 
 
 def load_plan(store: Store) -> Plan:
@@ -87,6 +92,7 @@ def load_plan(store: Store) -> Plan:
             samples_per_shard=found["samples_per_shard"],
             rows=tuple(found["rows"]),
             sha256=tuple(found["sha256"]),
+            keys_sha256=found["keys_sha256"],
             faults=found["faults"],
         )
     except KeyError as error:
@@ -117,10 +123,12 @@ def write_plan(store: Store, refs: Iterable[ImageRef], *, source: dict[str, Any]
     if samples_per_shard < 1:
         raise ValueError(f"samples_per_shard is {samples_per_shard}; it must be at least 1")
     key_digests = array("Q")
+    keys_sha256 = hashlib.sha256()
     rows: list[int] = []
     stream = iter(refs)
     while block := list(islice(stream, samples_per_shard)):
         key_digests.extend(_key_digest(ref.key) for ref in block)
+        keys_sha256.update(b"".join(_raw(ref.key) + b"\n" for ref in block))
         _write_shard(store, len(rows), [_row(position, ref) for position, ref in enumerate(block)])
         rows.append(len(block))
     _mark_duplicates(store, key_digests, samples_per_shard)
@@ -130,6 +138,7 @@ def write_plan(store: Store, refs: Iterable[ImageRef], *, source: dict[str, Any]
         samples_per_shard=samples_per_shard,
         rows=tuple(rows),
         sha256=tuple(store.sha256(layout.plan_shard(shard)) for shard in range(len(rows))),
+        keys_sha256=keys_sha256.hexdigest(),
         faults=faults,
     )
     store.write_json(layout.PLAN, plan.to_json())
@@ -177,8 +186,12 @@ def _faults(store: Store, shard: int) -> int:
 
 
 def _key_digest(key: str) -> int:
-    raw = key.encode(errors="surrogatepass")
-    return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little")
+    return int.from_bytes(hashlib.blake2b(_raw(key), digest_size=8).digest(), "little")
+
+
+def _raw(key: str) -> bytes:
+    """A key's bytes; also those of a file name that is not UTF-8."""
+    return key.encode(errors="surrogatepass")
 
 
 def _mark_duplicates(store: Store, key_digests: array[int], samples_per_shard: int) -> None:

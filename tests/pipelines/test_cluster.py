@@ -69,6 +69,17 @@ def test_a_poison_task_ends_as_a_failure_not_as_a_hang() -> None:
         assert isinstance(outcome, TaskFailure) and "KilledWorker" in outcome.reason
 
 
+def test_a_cluster_that_lost_its_workers_ends_instead_of_hanging(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_module, "WORKERS_TIMEOUT", 1)
+    monkeypatch.setattr(cluster_module, "ASK_SECONDS", 0.2)
+    with open_cluster(ClusterOptions(cluster="local", workers=1)) as running:
+        results = running.run_tasks(time.sleep, [0.0, 600.0])
+        next(results)
+        running._client.retire_workers()
+        with pytest.raises(IncompleteError, match="no worker for 1 s"):
+            next(results)
+
+
 @pytest.mark.parametrize("options", [{"cluster": "slrum"}, {"threads": 0}, {"workers": 0}])
 def test_impossible_options_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(InputError):

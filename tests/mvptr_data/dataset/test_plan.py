@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,12 @@ def test_the_digest_names_places_not_where_images_came_from(tmp_path: Path) -> N
     plans = []
     for number, (source, keys) in enumerate([("x", "abc"), ("y", "abc"), ("x", "acb")]):
         plans.append(
-            write_plan(Store.at(tmp_path / str(number)), refs(*keys), source={"images": source}, samples_per_shard=2)
+            write_plan(
+                Store.at(tmp_path / str(number)),
+                [replace(ref, uri=source + ref.uri) for ref in refs(*keys)],
+                source={"images": source},
+                samples_per_shard=2,
+            )
         )
     assert plans[0].digest == plans[1].digest != plans[2].digest
 

@@ -1,0 +1,63 @@
+"""Images in tars: webdataset shards, img2dataset's output, any plain tar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mvptr_data.dataset.keys import key_of
+from mvptr_data.errors import SampleFault
+from mvptr_data.sources.files import open_file
+from mvptr_data.sources.refs import ImageRef, has_image_suffix, is_hidden, make_ref, without_current_folder
+from mvptr_data.sources.tar_headers import TarMember, scan_tar
+
+ARCHIVE_SUFFIX = ".tar"
+COMPRESSED_ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+
+
+def is_archive(name: str) -> bool:
+    return name.lower().endswith(ARCHIVE_SUFFIX)
+
+
+def is_compressed_archive(name: str) -> bool:
+    return name.lower().endswith(COMPRESSED_ARCHIVE_SUFFIXES)
+
+
+def list_archive(uri: str, path: str, split: str | None) -> Iterator[ImageRef]:
+    """The images of a tar, in its order, keyed by member name. `path` is the key of what is wrong with the tar itself.
+
+    A torn tar yields the members before the damage, then one fault that says at which byte it is.
+    """
+    try:
+        with open_file(uri) as file:
+            for member in scan_tar(file):
+                if has_image_suffix(member.name) and not member.is_folder and not is_hidden(member.name):
+                    yield _member_ref(uri, member, split)
+    except SampleFault as fault:
+        yield make_ref(path, uri, split=split, fault=fault)
+    except OSError as error:
+        yield make_ref(path, uri, split=split, fault=SampleFault("missing_file", f"cannot read the archive: {error}"))
+
+
+def refuse_compressed(uri: str, path: str, split: str | None) -> ImageRef:
+    """The fault of a compressed tar met in a folder or list."""
+    fault = SampleFault(
+        "missing_file", "the archive is compressed, so no member can be read alone; decompress it to a .tar"
+    )
+    return make_ref(path, uri, split=split, fault=fault)
+
+
+def _member_ref(uri: str, member: TarMember, split: str | None) -> ImageRef:
+    fault = None
+    if not member.is_file:
+        fault = SampleFault("missing_file", f"the member {member.name!r} is a link or device, not a file")
+    elif member.is_cut:
+        fault = SampleFault("torn_archive", f"the archive ends within the member {member.name!r}")
+    return make_ref(
+        key_of(without_current_folder(member.name)),
+        uri,
+        split=split,
+        member=member.name,
+        offset=member.offset,
+        size=member.size,
+        fault=fault,
+    )

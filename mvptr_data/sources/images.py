@@ -1,0 +1,103 @@
+"""Images: listing them, and reading the bytes of one.
+
+`list_images` finds out by itself what it is given: a folder, a tar, a file list or a single image, on disk or behind a URL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mvptr_data.dataset.keys import key_of
+from mvptr_data.errors import InputError, SampleFault
+from mvptr_data.sources.archives import is_archive, is_compressed_archive, list_archive
+from mvptr_data.sources.file_lists import LIST_SUFFIXES, is_file_list, list_file_list
+from mvptr_data.sources.files import absolute, file_size, kind_of, open_file, read_range
+from mvptr_data.sources.folders import list_folder
+from mvptr_data.sources.refs import IMAGE_SUFFIXES, ImageRef, has_image_suffix, make_ref
+
+__all__ = ["IMAGE_SUFFIXES", "ImageRef", "list_images", "read_image_bytes"]
+
+#: A file of more bytes is not read: uncompressed 16-bit RGBA of 100 million pixels has 0.8e9.
+MAX_IMAGE_BYTES = 1 << 30
+
+
+def list_images(images: str, *, split: str | None = None, root: str | None = None) -> Iterator[ImageRef]:
+    """Every image of a folder, tar, file list or image file, in an order that depends on nothing but the input.
+
+    `split` is noted on every image. `root` is for file lists: the folder that keys of absolute lines are relative to.
+    What is wrong with a single file or member is the `fault` of its reference. Keys may repeat; the plan finds that.
+    Raises `InputError` for a path that is not there, is of no known kind, or holds no image.
+    """
+    path = absolute(images)
+    kind = kind_of(path)
+    if kind is None:
+        raise InputError(f"there is no file or folder {images!r}", "Check the path.")
+    if root is not None and (kind == "folder" or not is_file_list(path)):
+        raise InputError(f"--root is given, but {images!r} is not a file list", "Leave --root out.")
+    name = path.rpartition("/")[2]
+    if kind == "folder":
+        refs = list_folder(path, split)
+    elif is_compressed_archive(path):
+        raise InputError(
+            f"{images!r} is a compressed archive, so no image in it can be read alone", "Decompress it to a .tar."
+        )
+    elif is_archive(path):
+        refs = list_archive(path, name, split)
+    elif is_file_list(path):
+        refs = list_file_list(path, split, root)
+    elif has_image_suffix(path):
+        refs = iter([make_ref(key_of(name), path, split=split)])
+    else:
+        raise InputError(
+            f"{images!r} is no folder, .tar, file list ({', '.join(LIST_SUFFIXES)}) or image ({', '.join(IMAGE_SUFFIXES)})",
+            "Give one of these.",
+        )
+    return _at_least_one(refs, images)
+
+
+def read_image_bytes(ref: ImageRef) -> bytes:
+    """The encoded bytes of an image.
+
+    Raises `SampleFault`: the reference's own fault, `missing_file`, `empty_file`, `torn_archive` where the archive has fewer
+    bytes than when it was listed, `too_large` over `MAX_IMAGE_BYTES`.
+    """
+    if ref.fault is not None:
+        raise SampleFault(ref.fault, ref.message or "found when the images were listed")
+    if ref.size is not None and ref.size > MAX_IMAGE_BYTES:
+        raise _too_large(ref.size)
+    try:
+        if ref.offset is None or ref.size is None:
+            with open_file(ref.uri) as file:
+                size = file_size(file)
+                if size > MAX_IMAGE_BYTES:
+                    raise _too_large(size)
+                data = file.read()
+        else:
+            data = read_range(ref.uri, ref.offset, ref.size)
+    except (OSError, ValueError) as error:
+        # The place is in the plan; left out here, the same faults give the same bytes wherever the input lies.
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        raise SampleFault("missing_file", f"the file cannot be read: {reason}") from error
+    if ref.size is not None and len(data) < ref.size:
+        raise SampleFault(
+            "torn_archive",
+            f"{ref.uri!r} has {len(data)} of the {ref.size} bytes of {ref.member!r} at byte {ref.offset}",
+        )
+    if not data:
+        raise SampleFault("empty_file", "the file has no bytes")
+    return data
+
+
+def _too_large(size: int) -> SampleFault:
+    return SampleFault("too_large", f"the file has {size:,} bytes, the limit is {MAX_IMAGE_BYTES:,}")
+
+
+def _at_least_one(refs: Iterator[ImageRef], images: str) -> Iterator[ImageRef]:
+    first = next(refs, None)
+    if first is None:
+        raise InputError(
+            f"no images found in {images!r}",
+            f"Looked for {', '.join(IMAGE_SUFFIXES)} (any case), also in .tar files and below; hidden files are left out.",
+        )
+    yield first
+    yield from refs

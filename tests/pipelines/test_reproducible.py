@@ -1,0 +1,98 @@
+"""The same command gives the same bytes: twice, on any cluster, and through kill -9 of a worker and of the client."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+#: More shards than a run can finish before it is killed.
+PICTURES, PER_SHARD = 48, 2
+
+
+def digests(out: Path) -> dict[str, str]:
+    """sha256 of every file that promises to be the same: all but logs, locks and the timings in receipts."""
+    files = [
+        path for path in out.rglob("*") if path.is_file() and path.relative_to(out).parts[0] not in ("logs", "locks")
+    ]
+    return {
+        str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if path.suffix != ".json" or path.name == "manifest.json"
+    }
+
+
+def test_twice_and_on_a_local_cluster_the_bytes_are_the_same(world, published: Path, build, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    for cluster in ("inline", "local"):
+        build(world, tmp_path / cluster, cluster)
+        assert digests(tmp_path / cluster) == digests(published)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from mvptr_data.abstract_scenes import write_world
+
+    folder = tmp_path_factory.mktemp("many")
+    write_world(folder, count=PICTURES, seed=11)
+    return folder
+
+
+def command(pictures: Path, out: Path) -> list[str]:
+    return [
+        *(sys.executable, "-m", "pipelines.cli", "extract-regions", str(pictures / "images"), str(out)),
+        *("--samples-per-shard", str(PER_SHARD), "--workers", "2"),
+    ]
+
+
+def receipts(out: Path) -> int:
+    return sum(path.stem.isdigit() for path in (out / "regions").glob("*.json"))
+
+
+def workers_of(pid: int) -> list[int]:
+    """Worker processes below a client (spawned through a nanny)."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")  # a child belongs to the thread that made it
+    children = [int(child) for task in tasks for child in task.read_text().split()]
+    below = [grandchild for child in children for grandchild in workers_of(child)]
+    return [*(child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()), *below]
+
+
+def start_and_kill(arguments: list[str], out: Path, kill: Callable[[int], None]) -> subprocess.Popen[str]:
+    """Start a run and `kill` when it has written three shards."""
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while receipts(out) < 3:
+        assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
+        time.sleep(0.005)
+    kill(process.pid)
+    return process
+
+
+def test_killed_worker_and_killed_client_end_in_the_same_bytes(pictures: Path, tmp_path: Path) -> None:
+    undisturbed = tmp_path / "undisturbed"
+    subprocess.run(command(pictures, undisturbed), check=True, capture_output=True)
+    assert receipts(undisturbed) == PICTURES // PER_SHARD
+
+    worker_killed = tmp_path / "worker"
+    process = start_and_kill(
+        command(pictures, worker_killed), worker_killed, lambda pid: os.kill(workers_of(pid)[-1], signal.SIGKILL)
+    )
+    _, errors = process.communicate(timeout=180)
+    assert process.returncode == 0, errors
+    assert digests(worker_killed) == digests(undisturbed)
+
+    client_killed = tmp_path / "client"
+    process = start_and_kill(command(pictures, client_killed), client_killed, lambda pid: os.kill(pid, signal.SIGKILL))
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    left = receipts(client_killed)
+    assert left < PICTURES // PER_SHARD
+    again = subprocess.run(command(pictures, client_killed), check=True, capture_output=True, text=True)
+    assert "shards are finished and kept" in again.stderr
+    assert digests(client_killed) == digests(undisturbed)

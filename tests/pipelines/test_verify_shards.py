@@ -1,0 +1,220 @@
+"""Break a data set in every way that readers would not notice, and see it found."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mvptr_data.dataset import layout
+from mvptr_data.dataset.fields import FIELDS, load_state, stem
+from mvptr_data.dataset.manifest import load_manifest, publish
+from mvptr_data.dataset.plan import load_plan
+from mvptr_data.dataset.receipts import read_receipt
+from mvptr_data.dataset.records import decode_array, encode_array
+from mvptr_data.dataset.shards import read_rows, shard_writer
+from mvptr_data.errors import DamagedFileError, FormatVersionError, IncompleteError, SampleFault
+from mvptr_data.storage import Store
+from pipelines.cluster import ClusterOptions
+from pipelines.verify_shards import Verification, verify_shards
+
+
+def verify(path: Path) -> Verification:
+    return verify_shards(str(path), cluster=ClusterOptions(cluster="inline"), quiet=True)
+
+
+def test_a_sound_data_set_has_no_findings(published: Path) -> None:
+    result = verify(published)
+    assert result.findings == () and result.samples == 11 and result.files == 12
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "regions/00001.tar",
+        "regions/00001.parquet",
+        "text/00002.tar",
+        "text/00000.parquet",
+        "text/phrase_vocab.parquet",
+        "plan/00001.parquet",
+    ],
+)
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "append"])
+def test_any_damage_to_any_file_is_found(data_set: Path, name: str, damage: str) -> None:
+    file = data_set / name
+    data = bytearray(file.read_bytes())
+    if damage == "flip":
+        data[Random(name).randrange(len(data))] ^= 4
+    elif damage == "cut":
+        del data[512 * (len(data) // 1024) :]
+    elif damage == "append":
+        data += b"\0"
+    file.write_bytes(data) if damage != "remove" else file.unlink()
+    assert name in {finding.file for finding in verify(data_set).findings}
+
+
+def test_manifest_and_index_are_not_trusted_when_changed(data_set: Path, tmp_path: Path) -> None:
+    manifest = data_set / "manifest.json"
+    sound = manifest.read_text()
+    manifest.write_text(sound.replace('"samples": 11', '"samples": 12'))
+    with pytest.raises(DamagedFileError, match="manifest"):
+        verify(data_set)
+    manifest.write_text(sound.replace('"version": 1', '"version": 2'))
+    with pytest.raises(FormatVersionError, match=r"version 2.*reads \[1\]"):
+        verify(data_set)
+    manifest.write_text(sound)
+    index = data_set / "index.parquet"
+    index.write_bytes(index.read_bytes()[:-1] + b"\0")
+    with pytest.raises(DamagedFileError, match="index"):
+        verify(data_set)
+    with pytest.raises(IncompleteError, match="manifest"):
+        verify(tmp_path / "nothing")
+
+
+Members = dict[str, bytes]
+
+
+def rewrite(path: Path, field: str, change: Callable[[str, Members, dict[str, object]], None]) -> None:
+    """Write shard 0 of a field again with `change` applied to each sample, and publish it: sound digests, unsound contents."""
+    store = Store.at(path)
+    plan, manifest = load_plan(store), load_manifest(store)
+    receipt = read_receipt(store, field, 0)
+    assert receipt is not None
+    raw = store.read(receipt.tar.name)
+    spec = FIELDS[field]
+    with shard_writer(store, spec, 0, configuration_digest=receipt.configuration_digest) as (writer, _):
+        for row in read_rows(store, receipt.rows.name):
+            facts = {name: row[name] for name, _ in spec.columns}
+            if row["status"] != "ok":
+                writer.add_fault(row["key"], SampleFault(row["error_class"], row["message"]), facts)
+                continue
+            members = {
+                member: raw[row[f"{stem(member)}_offset"] :][: row[f"{stem(member)}_size"]] for member in spec.members
+            }
+            change(row["key"], members, facts)
+            writer.add(str(facts.pop("key", row["key"])), members, facts)
+    receipts = [read_receipt(store, name, shard) for name in FIELDS for shard in range(plan.shards)]
+    states = {name: load_state(store, name) for name in FIELDS}
+    publish(
+        store,
+        plan,
+        [receipt for receipt in receipts if receipt],
+        configurations={name: state.configuration for name, state in states.items() if state},
+        samples=manifest["samples"],
+        facts={name: manifest[name] for name in ("captions", "phrase_vocab")},
+    )
+
+
+def array_change(
+    member: str, change: Callable[[np.ndarray], np.ndarray]
+) -> Callable[[str, Members, dict[str, object]], None]:
+    def apply(_: str, members: Members, __: dict[str, object]) -> None:
+        members[member] = encode_array(change(decode_array(members[member], member).copy()))
+
+    return apply
+
+
+def json_change(
+    member: str, change: Callable[[dict[str, object]], None]
+) -> Callable[[str, Members, dict[str, object]], None]:
+    def apply(_: str, members: Members, __: dict[str, object]) -> None:
+        value = json.loads(members[member])
+        change(value)
+        members[member] = json.dumps(value).encode()
+
+    return apply
+
+
+def with_nan(array: np.ndarray) -> np.ndarray:
+    array[0, 0] = np.nan
+    return array
+
+
+CONTENT = {
+    "a feature is NaN": ("regions", array_change("features.npy", with_nan)),
+    "a box is NaN": ("regions", array_change("boxes.npy", with_nan)),
+    "leaves its image": ("regions", array_change("boxes.npy", lambda boxes: boxes + 300)),
+    "a box is empty": ("regions", array_change("boxes.npy", lambda boxes: boxes[:, [2, 1, 0, 3]])),
+    "boxes are float64": ("regions", array_change("boxes.npy", lambda boxes: boxes.astype(np.float64))),
+    "features are float16": ("regions", array_change("features.npy", lambda features: features[:, :100])),
+    "not a readable .npy": ("regions", lambda _, members, __: members.update({"boxes.npy": members["boxes.npy"][:-3]})),
+    "the parquet 256 x 256": ("regions", json_change("regions.json", lambda facts: facts.update(width=9))),
+    "different lengths": ("regions", json_change("regions.json", lambda facts: facts["scores"].pop())),  # type: ignore[attr-defined]
+    "format version 9": ("regions", json_change("regions.json", lambda facts: facts.update(version=9))),
+    "the parquet says": ("text", json_change("text.json", lambda text: text["captions"].pop())),  # type: ignore[attr-defined]
+    "leave caption": (
+        "text",
+        json_change(
+            "text.json", lambda text: [p.update(spans=[[0, 999]]) for c in text["captions"] for p in c["phrases"]]
+        ),
+    ),  # type: ignore[attr-defined]
+    "not in the vocabulary": (
+        "text",
+        json_change(
+            "text.json", lambda text: [p.update(phrase=["no", "such"]) for c in text["captions"] for p in c["phrases"]]
+        ),
+    ),  # type: ignore[attr-defined]
+    "not the plan's": ("text", lambda key, _, facts: facts.update(key=f"{key}x")),
+}
+
+
+@pytest.mark.parametrize("message", CONTENT, ids=str)
+def test_unsound_contents_are_found_though_digests_agree(data_set: Path, message: str) -> None:
+    field, change = CONTENT[message]
+    rewrite(data_set, field, change)  # type: ignore[arg-type]
+    findings = verify(data_set).findings
+    assert findings and all(finding.file.startswith(f"{field}/00000") for finding in findings)
+    assert any(message in finding.message for finding in findings), [finding.message for finding in findings][:3]
+
+
+def test_rewriting_without_a_change_is_sound(data_set: Path) -> None:
+    for field in FIELDS:
+        rewrite(data_set, field, lambda *_: None)
+    assert verify(data_set).findings == ()
+
+
+def test_a_receipt_that_disagrees_is_found(data_set: Path) -> None:
+    (data_set / "regions/00002.json").unlink()
+    assert [(finding.kind, finding.file) for finding in verify(data_set).findings] == [
+        ("receipt", "regions/00002.json")
+    ]
+
+
+def test_members_that_are_no_files_are_found(data_set: Path) -> None:
+    """A link in the place of a member, with digests that agree."""
+    store = Store.at(data_set)
+    [row] = [
+        row
+        for row in pq.read_table(data_set / "index.parquet").to_pylist()
+        if (row["field"], row["shard"]) == ("text", 0)
+    ]
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar, tarfile.open(data_set / row["file"]) as sound:
+        for member in sound.getmembers():
+            link = tarfile.TarInfo(member.name)
+            link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            tar.addfile(link)
+    store.write(row["file"], buffer.getvalue())
+    table = pq.read_table(data_set / "index.parquet")
+    rows = table.to_pylist()
+    for item in rows:
+        if item["file"] == row["file"]:
+            item.update(bytes=store.size(row["file"]), sha256=store.sha256(row["file"]))
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), data_set / "index.parquet")
+    manifest = json.loads((data_set / "manifest.json").read_text())
+    manifest["index"]["sha256"] = store.sha256(layout.INDEX)
+    del manifest["digest"]
+    from mvptr_data.storage import digest
+
+    (data_set / "manifest.json").write_text(json.dumps(manifest | {"digest": digest(manifest)}))
+    findings = verify(data_set).findings
+    assert {finding.file for finding in findings} >= {row["file"]}
+    assert any(finding.kind == "alignment" for finding in findings)
