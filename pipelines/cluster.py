@@ -119,7 +119,7 @@ class Cluster:
                 self._client.cancel(list(running.futures), force=True)
 
     def _next_done(self, running: Any) -> Any:
-        """The next future that is done. Raises `IncompleteError` where workers or scheduler are gone, instead of waiting for ever."""
+        """The next future that is done. Raises `IncompleteError` where workers or scheduler are gone, rather than wait on."""
         seen = asked = time.monotonic()
         while not running.has_ready():
             time.sleep(POLL_SECONDS)

@@ -72,10 +72,11 @@ def test_a_poison_task_ends_as_a_failure_not_as_a_hang() -> None:
 def test_a_cluster_that_lost_its_workers_ends_instead_of_hanging(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_module, "WORKERS_TIMEOUT", 1)
     monkeypatch.setattr(cluster_module, "ASK_SECONDS", 0.2)
+    monkeypatch.setattr(cluster_module, "IN_FLIGHT", 1)
     with open_cluster(ClusterOptions(cluster="local", workers=1)) as running:
-        results = running.run_tasks(time.sleep, [0.0, 600.0])
+        results = running.run_tasks(time.sleep, [0.0, 0.1])
         next(results)
-        running._client.retire_workers()
+        running._client.retire_workers(list(running._client.nthreads()))
         with pytest.raises(IncompleteError, match="no worker for 1 s"):
             next(results)
 
