@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from distributed import LocalCluster
 
 from mvptr_data.errors import IncompleteError, InputError
 from pipelines import cluster as cluster_module
@@ -73,10 +74,15 @@ def test_a_cluster_that_lost_its_workers_ends_instead_of_hanging(monkeypatch: py
     monkeypatch.setattr(cluster_module, "WORKERS_TIMEOUT", 1)
     monkeypatch.setattr(cluster_module, "ASK_SECONDS", 0.2)
     monkeypatch.setattr(cluster_module, "IN_FLIGHT", 1)
-    with open_cluster(ClusterOptions(cluster="local", workers=1)) as running:
-        results = running.run_tasks(time.sleep, [0.0, 0.1])
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as remote,
+        open_cluster(ClusterOptions(cluster=remote.scheduler_address)) as running,
+    ):
+        results = running.run_tasks(time.sleep, [0.0, 0.0])
         next(results)
-        running._client.retire_workers(list(running._client.nthreads()))
+        remote.scale(0)
+        while running._client.nthreads():
+            time.sleep(0.05)
         with pytest.raises(IncompleteError, match="no worker for 1 s"):
             next(results)
 
