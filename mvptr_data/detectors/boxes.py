@@ -1,0 +1,58 @@
+"""Box geometry that every detector shares.
+
+Shape shorthand: N, M boxes. A box is x1, y1, x2, y2 in continuous pixel coordinates: a picture W pixels wide spans
+[0, W], and a box's width is x2 - x1. (Detectors of the Detectron 1 line count the last pixel in, width x2 - x1 + 1.)
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+#: Bound on a decoded log-scale step, so that a wild regression cannot overflow `exp` (Faster R-CNN code, 1000 / 16).
+MAX_LOG_SCALE = math.log(1000.0 / 16.0)
+
+#: How much a (dx, dy, log w, log h) step weighs in the regression (Girshick 2015, section 2.3 and the code released with it).
+Weights = tuple[float, float, float, float]
+
+
+def areas(boxes: Tensor) -> Tensor:
+    """[N, 4] -> [N], square pixels; negative extents count as none."""
+    return (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)
+
+
+def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
+    """[N, 4], [M, 4] -> [N, M], intersection over union; 0 where both boxes are empty."""
+    low = torch.maximum(first[:, None, :2], second[None, :, :2])  # [N, M, 2]
+    high = torch.minimum(first[:, None, 2:], second[None, :, 2:])
+    overlap = (high - low).clamp(min=0).prod(dim=2)  # [N, M]
+    union = areas(first)[:, None] + areas(second)[None, :] - overlap
+    return torch.where(union > 0, overlap / union, torch.zeros_like(overlap))
+
+
+def encode(boxes: Tensor, references: Tensor, weights: Weights = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
+    """[N, 4], [N, 4] -> [N, 4]: the steps (dx, dy, log w, log h) from each reference to its box (R-CNN, appendix C)."""
+    sizes, reference_sizes = boxes[:, 2:] - boxes[:, :2], references[:, 2:] - references[:, :2]
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    reference_centers = (references[:, :2] + references[:, 2:]) / 2
+    steps = torch.cat([(centers - reference_centers) / reference_sizes, (sizes / reference_sizes).log()], dim=1)
+    return steps * steps.new_tensor(weights)
+
+
+def decode(deltas: Tensor, references: Tensor, weights: Weights = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
+    """[N, 4], [N, 4] -> [N, 4]: the boxes that `deltas` lead to from `references`; undoes `encode`."""
+    steps = deltas / deltas.new_tensor(weights)
+    reference_sizes = references[:, 2:] - references[:, :2]
+    centers = (references[:, :2] + references[:, 2:]) / 2 + steps[:, :2] * reference_sizes
+    halves = steps[:, 2:].clamp(max=MAX_LOG_SCALE).exp() * reference_sizes / 2
+    return torch.cat([centers - halves, centers + halves], dim=1)
+
+
+def clip(boxes: Tensor, width: int, height: int) -> Tensor:
+    """[N, 4] -> [N, 4]: inside [0, width] x [0, height], at least one pixel wide and high, exactly so in float32."""
+    limit = boxes.new_tensor([width, height])
+    low = torch.minimum(boxes[:, :2].clamp(min=0), limit - 1)
+    high = torch.minimum(torch.maximum(boxes[:, 2:], low + 1), limit)
+    return torch.cat([low, high], dim=1)

@@ -1,0 +1,1 @@
+"""The bundled detector: a small Faster R-CNN with attributes for the drawn world of `mvptr_data.abstract_scenes`."""
