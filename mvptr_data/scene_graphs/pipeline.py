@@ -1,0 +1,101 @@
+"""spaCy pipelines that can parse captions: the bundled one, or any with Penn Treebank tags and ClearNLP labels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import spacy
+from spacy.language import Language
+from spacy.tokenizer import Tokenizer
+from spacy.util import compile_infix_regex
+
+from mvptr_data.errors import InputError
+
+#: Directory of the pipeline that ships with this package.
+BUNDLED_MODEL = Path(__file__).parent / "model"
+
+#: Labels that the rules cannot do without, and that tell ClearNLP's scheme from Universal Dependencies.
+CLEARNLP_LABELS = frozenset({"dobj", "pobj", "prep", "nsubjpass"})
+PENN_TAGS = frozenset({"NN", "NNS", "JJ", "VBG", "VBN"})
+
+#: What to do about a pipeline that cannot be used.
+OTHER_PIPELINE = "Use a pipeline for English such as en_core_web_sm, or name none to use the bundled one."
+
+#: Components that tags and heads come from; the others are not run.
+NEEDED_FACTORIES = frozenset({"tok2vec", "transformer", "curated_transformer", "tagger", "parser"})
+
+
+def keep_hyphens(nlp: Language) -> None:
+    """Stops the tokenizer from splitting words at inner hyphens (double-decker, t-shirt)."""
+    tokenizer = nlp.tokenizer
+    if not isinstance(tokenizer, Tokenizer):
+        raise InputError(f"the tokenizer {type(tokenizer).__name__} is not spaCy's rule tokenizer", OTHER_PIPELINE)
+    infixes = [str(infix) for infix in nlp.Defaults.infixes or ()]
+    tokenizer.infix_finditer = compile_infix_regex([rule for rule in infixes if not is_hyphen_rule(rule)]).finditer
+
+
+def is_hyphen_rule(infix: str) -> bool:
+    """Whether one of spaCy's infix patterns splits letters at a hyphen."""
+    return "|--|" in infix or "-|" in infix
+
+
+def load_pipeline(model: str | Path | None = None) -> Language:
+    """The spaCy pipeline at a path or of a name, cut to what tags and parses; None is the bundled one.
+
+    Raises `InputError` where it is not installed, or lacks a tagger with Penn Treebank tags or a parser with ClearNLP
+    labels.
+    """
+    name = str(model or BUNDLED_MODEL)
+    try:
+        nlp = spacy.load(name)
+    except OSError as error:
+        raise InputError(
+            f"the spaCy pipeline {name!r} is not installed, and no directory of a pipeline",
+            f"Install it (python -m spacy download {name}), give a directory, or leave it out to use the bundled one.",
+        ) from error
+    require_labels(nlp, name, "tagger", PENN_TAGS, "Penn Treebank tags")
+    require_labels(nlp, name, "parser", CLEARNLP_LABELS, "ClearNLP dependency labels")
+    for component in nlp.pipe_names:
+        if nlp.get_pipe_meta(component).factory not in NEEDED_FACTORIES:
+            nlp.remove_pipe(component)
+    if model is not None:  # the bundled tokenizer was saved this way
+        keep_hyphens(nlp)
+    return nlp
+
+
+def require_labels(nlp: Language, name: str, component: str, wanted: Iterable[str], meaning: str) -> None:
+    """Raises `InputError` unless the pipeline's component knows the labels."""
+    if component not in nlp.pipe_names:
+        raise InputError(f"the spaCy pipeline {name!r} has no {component}", OTHER_PIPELINE)
+    missing = sorted(set(wanted) - set(nlp.pipe_labels[component]))
+    if missing:
+        raise InputError(
+            f"the {component} of the spaCy pipeline {name!r} has no {meaning}: it lacks {', '.join(missing)}",
+            OTHER_PIPELINE,
+        )
+
+
+def describe_pipeline(nlp: Language, model: str | Path | None) -> dict[str, object]:
+    """What parses and lemmas depend on: the digest of the bundled files, or the pipeline's name and version.
+
+    Lemmas are always those of the bundled tables.
+    """
+    if model is None:
+        return {"spacy_model": "bundled", "digest": digest_directory(BUNDLED_MODEL)}
+    return {
+        "spacy_model": f"{nlp.meta['lang']}_{nlp.meta['name']}",
+        "spacy_model_version": nlp.meta["version"],
+        "lemmas": digest_directory(BUNDLED_MODEL / "lemmatizer"),
+    }
+
+
+def digest_directory(directory: Path) -> str:
+    """sha256 over the names and bytes of a directory's files, in sorted order."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in directory.rglob("*") if path.is_file()):
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(directory).as_posix()}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()

@@ -1,0 +1,184 @@
+"""The caption parser as a whole: invariances, spans, hostile captions, other pipelines, errors."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import spacy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spacy.language import Language
+
+from mvptr_data.errors import InputError
+from mvptr_data.scene_graphs import CaptionParser, load_parser, normalize_caption
+from mvptr_data.scene_graphs.parser import MAX_CAPTION_TOKENS, MAX_SENTENCE_TOKENS
+from mvptr_data.scene_graphs.pipeline import BUNDLED_MODEL
+from tests.mvptr_data.scene_graphs.gold_phrases import read_gold
+
+CAPTIONS = [caption for caption, _ in read_gold()]
+PARSER = load_parser()
+
+
+def test_a_final_period_changes_nothing(bundled_parser: CaptionParser) -> None:
+    bare = [caption.rstrip(".") for caption in CAPTIONS]
+    assert bundled_parser.located_phrases(bare) == bundled_parser.located_phrases(CAPTIONS)
+    assert bundled_parser.phrases([caption + " ..." for caption in bare]) == bundled_parser.phrases(CAPTIONS)
+
+
+def test_case_changes_nothing(bundled_parser: CaptionParser) -> None:
+    assert bundled_parser.phrases([caption.upper() for caption in CAPTIONS]) == bundled_parser.phrases(CAPTIONS)
+
+
+def test_the_batch_changes_nothing(bundled_parser: CaptionParser) -> None:
+    many = CAPTIONS * 8  # over two batches
+    assert bundled_parser.located_phrases(many) == bundled_parser.located_phrases(CAPTIONS) * 8
+    alone = [bundled_parser.located_phrases([caption])[0] for caption in CAPTIONS]
+    assert alone == bundled_parser.located_phrases(CAPTIONS)
+
+
+def test_sentences_are_united_and_pronouns_reach_back(bundled_parser: CaptionParser) -> None:
+    (phrases,) = bundled_parser.phrases(["A man rides a horse. He is wearing a red hat! The man rides a horse."])
+    assert phrases == [("man", "ride", "horse"), ("man", "wear", "hat"), ("hat", "red")]
+
+
+def test_a_sentence_is_not_split_by_the_parser(bundled_parser: CaptionParser) -> None:
+    captions = ["On the street, a pink tree stands behind the flower", "A dog, in the snow, a cat near it."]
+    for caption in bundled_parser.parse(captions):
+        assert sum(token == head for token, head in enumerate(caption.heads)) == 1
+
+
+def test_spans_hold_what_the_phrase_is_made_from(bundled_parser: CaptionParser) -> None:
+    text = "  A Café.  Two\tboys in\nred shirts are sitting at a table. "
+    normal = normalize_caption(text)
+    (phrases,) = bundled_parser.located_phrases([text])
+    spelled = {phrase.words: [normal[start:end] for start, end in phrase.spans] for phrase in phrases}
+    assert spelled[("boy", "sit at", "table")] == ["boys", "sitting", "at", "table"]
+    assert spelled[("boy", "two")] == ["Two", "boys"]
+    assert spelled[("shirt", "red")] == ["red", "shirts"]
+
+
+@settings(max_examples=60)
+@given(st.one_of(st.text(max_size=80), st.lists(st.sampled_from(CAPTIONS), max_size=3).map(" ".join)))
+def test_any_text_gives_phrases_inside_it(text: str) -> None:
+    length = len(normalize_caption(text))
+    (phrases,) = PARSER.located_phrases([text])
+    assert len({phrase.words for phrase in phrases}) == len(phrases)
+    order = [(phrase.spans[0][0], phrase.spans[-1][0], phrase.words) for phrase in phrases]
+    assert order == sorted(order)
+    for phrase in phrases:
+        assert len(phrase.words) in (2, 3)
+        assert list(phrase.spans) == sorted(set(phrase.spans))
+        assert all(0 <= start < end <= length for start, end in phrase.spans)
+
+
+def test_graphs_and_phrases_say_the_same(bundled_parser: CaptionParser) -> None:
+    for graph, phrases in zip(bundled_parser.graphs(CAPTIONS), bundled_parser.phrases(CAPTIONS), strict=True):
+        things = [thing.lemma for thing in graph.objects]
+        said = {(things[a.of], a.word) for a in graph.attributes}
+        said |= {(things[r.subject], r.predicate, things[r.object]) for r in graph.relations}
+        assert said == set(phrases)
+        spans = [thing.span for thing in graph.objects]
+        assert spans == sorted(set(spans))
+
+
+HOSTILE = {
+    "empty": "",
+    "white space": " \t\n ",
+    "marks": "?! ... ---",
+    "emoji": "😀",
+    "family": "👩‍👩‍👧‍👦" * 1000,
+    "html": "<p>a &amp; b &lt;dog&gt;</p>" * 300,
+    "control characters": "\x00a\x01 dog\x7f runs",
+    "lone surrogate": "a \ud800 dog",
+    "chinese": "一个人骑着马" * 1500,
+    "numbers": "1 2 3 4 5 " * 1000,
+    "no spaces": "a" * 10_000,
+    "brackets": "(" * 10_000,
+    "brackets in words": ("(" * 59 + " ") * 160,
+    "faces": ":)" * 5_000,
+    "quotes": "'" * 10_000,
+    "endless list": "a dog and a cat and " * 500,
+    "endless chain": "a cup of " * 1_000,
+    "endless clauses": "a dog that sees " * 600,
+    "endless pronouns": "a man and them and it and their " * 300,
+    "many sentences": "a dog. " * 1_400,
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_captions_end_soon_and_harm_no_neighbour(bundled_parser: CaptionParser, kind: str) -> None:
+    start = time.process_time()
+    before, _, after = bundled_parser.located_phrases([CAPTIONS[0], HOSTILE[kind], CAPTIONS[0]])
+    assert time.process_time() - start < 10  # it takes half a second; unbounded, the worst of these take minutes
+    assert before == after
+    assert before
+
+
+def test_long_captions_are_read_in_pieces_up_to_a_bound(bundled_parser: CaptionParser) -> None:
+    (caption,) = bundled_parser.parse(["a dog sees " * 1_000])
+    assert len(caption) == MAX_CAPTION_TOKENS
+    roots = [token for token, head in enumerate(caption.heads) if token == head]
+    assert len(roots) >= MAX_CAPTION_TOKENS // MAX_SENTENCE_TOKENS
+    assert all(
+        "a dog sees "[caption.starts[token] % 11 :].startswith(caption.words[token]) for token in range(len(caption))
+    )
+
+
+def test_configuration_is_json_and_tells_what_changes_the_phrases(official_parser: CaptionParser) -> None:
+    configuration = PARSER.configuration()
+    assert json.loads(json.dumps(configuration)) == configuration
+    assert configuration["backend"] == "rules"
+    assert configuration["profile"] == "paper"
+    assert len(str(configuration["digest"])) == 64
+    assert {**configuration, "profile": "official"} == official_parser.configuration()
+
+
+def test_another_pipeline_without_lemmatizer_works(tmp_path: Path) -> None:
+    nlp = spacy.load(BUNDLED_MODEL, exclude=["lemmatizer", "attribute_ruler"])
+    nlp.to_disk(tmp_path / "mine")
+    parser = load_parser(spacy_model=tmp_path / "mine")
+    assert parser.phrases(CAPTIONS) == PARSER.phrases(CAPTIONS)
+    assert parser.configuration()["spacy_model_version"] == nlp.meta["version"]
+
+
+def save_pipeline(directory: Path, deps: list[str], tags: list[str]) -> Path:
+    """An untrained pipeline with the given labels; no labels, no component."""
+    nlp: Language = spacy.blank("en")
+    for name, labels in (("tagger", tags), ("parser", deps)):
+        if labels:
+            pipe = nlp.add_pipe(name)
+            for label in labels:
+                pipe.add_label(label)  # type: ignore[attr-defined]
+    nlp.initialize()
+    nlp.to_disk(directory)
+    return directory
+
+
+PENN = ["NN", "NNS", "JJ", "VBG", "VBN"]
+UNUSABLE = {
+    "universal dependencies": (["nsubj", "obj", "obl", "case", "ROOT"], PENN, "ClearNLP dependency labels.*dobj"),
+    "no parser": ([], PENN, "has no parser"),
+    "no tagger": (["nsubj", "dobj", "pobj", "prep", "nsubjpass"], [], "has no tagger"),
+    "universal tags": (["nsubj", "dobj", "pobj", "prep", "nsubjpass"], ["NOUN", "VERB"], "Penn Treebank tags.*NN"),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_pipelines_that_lack_something_are_refused(tmp_path: Path, kind: str) -> None:
+    deps, tags, message = UNUSABLE[kind]
+    with pytest.raises(InputError, match=message):
+        load_parser(spacy_model=save_pipeline(tmp_path / "pipeline", deps, tags))
+
+
+def test_a_pipeline_that_is_not_installed_says_how_to_install_it() -> None:
+    with pytest.raises(InputError, match="spacy download en_core_web_nonesuch"):
+        load_parser(spacy_model="en_core_web_nonesuch")
+
+
+@pytest.mark.parametrize("options", [{"backend": "spice"}, {"profile": "poster"}])
+def test_unknown_choices_name_the_known_ones(options: dict[str, str]) -> None:
+    with pytest.raises(InputError, match=r"Use one of: (rules|paper)"):
+        load_parser(**options)  # type: ignore[arg-type]

@@ -1,0 +1,73 @@
+"""Normal form, lower case of the same length, sentences."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mvptr_data.scene_graphs import normalize_caption
+from mvptr_data.scene_graphs.normalize import FINAL_MARKS, blank_long_words, lower_same_length, split_sentences
+
+ANY_TEXT = st.text(st.characters(), max_size=200)  # lone surrogates as well
+
+
+@given(ANY_TEXT)
+def test_normal_form_is_stable_collapsed_and_encodable(text: str) -> None:
+    once = normalize_caption(text)
+    assert normalize_caption(once) == once
+    assert once == unicodedata.normalize("NFC", once)
+    assert once == " ".join(once.split())
+    once.encode("utf-8")
+
+
+def test_case_is_kept() -> None:
+    assert normalize_caption("  A\tDog \n in Cafe\u0301 ") == "A Dog in Caf\u00e9"
+
+
+@given(ANY_TEXT)
+def test_lower_case_keeps_every_offset(text: str) -> None:
+    lowered = lower_same_length(text)
+    assert len(lowered) == len(text)
+    assert all(low == up or low == up.lower() or low in "σς" for low, up in zip(lowered, text, strict=True))
+
+
+def test_letters_whose_lower_case_is_longer_stay() -> None:
+    assert lower_same_length("İSTANBUL Dog") == "İstanbul dog"
+
+
+@given(ANY_TEXT)
+def test_sentences_are_where_they_say(text: str) -> None:
+    normal = normalize_caption(text)
+    end = 0
+    for offset, sentence in split_sentences(normal):
+        assert offset >= end
+        assert normal[offset : offset + len(sentence)] == sentence
+        assert sentence[-1] not in FINAL_MARKS
+        end = offset + len(sentence)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("a dog. a cat!", ["a dog", "a cat"]),
+        ("mr. smith sits", ["mr. smith sits"]),
+        ("st. john. j. doe", ["st. john", "j. doe"]),
+        ("a dog... runs", ["a dog... runs"]),
+        ('he says "stop!" a dog', ['he says "stop!"', "a dog"]),
+        ("3.5 dogs", ["3.5 dogs"]),
+        ("...", []),
+        ("", []),
+    ],
+)
+def test_sentences(text: str, sentences: list[str]) -> None:
+    assert [sentence for _, sentence in split_sentences(text)] == sentences
+
+
+def test_long_words_are_blanked_in_place() -> None:
+    text = "a dog " + "(" * 61 + " runs " + "x" * 60
+    blanked = blank_long_words(text)
+    assert len(blanked) == len(text)
+    assert blanked.split() == ["a", "dog", "ø" * 61, "runs", "x" * 60]
