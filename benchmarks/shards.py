@@ -12,40 +12,26 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import webdataset as wds
 from harness import arguments, best_rates, compared, report
-from numpy.typing import NDArray
 
 from mvptr_data.dataset.fields import REGIONS
 from mvptr_data.dataset.records import decode_array, decode_regions, encode_regions
 from mvptr_data.dataset.shards import read_rows, shard_writer
+from mvptr_data.detectors import Regions
 from mvptr_data.storage import Store
 
 REGIONS_PER_IMAGE = 50
 PEER_WRITE, PEER_READ = "webdataset ShardWriter", "webdataset, decoded"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Regions of one image, as a detector gives them."""
-
-    boxes: NDArray[np.float32]
-    features: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    labels: NDArray[np.int32]
-    tags: tuple[str, ...]
-    attributes: tuple[tuple[str, ...], ...]
-    attribute_scores: tuple[tuple[float, ...], ...]
-
-
-def samples(count: int) -> list[Found]:
+def samples(count: int) -> list[Regions]:
     random = np.random.default_rng(0)
     return [
-        Found(
+        Regions(
             boxes=np.tile(np.array([1, 2, 30, 40], dtype=np.float32), (REGIONS_PER_IMAGE, 1)),
             features=random.standard_normal((REGIONS_PER_IMAGE, 2048)).astype(np.float32),
             scores=np.linspace(0.9, 0.2, REGIONS_PER_IMAGE, dtype=np.float32),
@@ -58,14 +44,14 @@ def samples(count: int) -> list[Found]:
     ]
 
 
-def write_ours(store: Store, found: Sequence[Found]) -> None:
+def write_ours(store: Store, found: Sequence[Regions]) -> None:
     with shard_writer(store, REGIONS, 0, configuration_digest="benchmark") as (writer, _):
         for number, regions in enumerate(found):
             facts = {"width": 640, "height": 480, "regions": REGIONS_PER_IMAGE}
             writer.add(f"{number:08d}", encode_regions(regions, 640, 480), facts)
 
 
-def write_webdataset(path: Path, found: Sequence[Found]) -> None:
+def write_webdataset(path: Path, found: Sequence[Regions]) -> None:
     with wds.ShardWriter(str(path / "%05d.tar"), maxcount=10**6, maxsize=10**12, verbose=0) as writer:
         for number, regions in enumerate(found):
             rest = {name: getattr(regions, name) for name in ("tags", "attributes", "attribute_scores")}

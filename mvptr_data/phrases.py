@@ -97,8 +97,8 @@ class PhraseVocabulary:
 
         Raises `InputError` (no such file, another suffix), `DamagedFileError`, `FormatVersionError`.
         """
-        folder, _, name = path.rpartition("/")
-        store = Store.at(folder or ".")
+        folder, slash, name = path.rpartition("/")
+        store = Store.at(folder or slash or ".")
         suffix = PurePosixPath(name).suffix
         if suffix not in (".parquet", ".json"):
             raise InputError(
@@ -132,6 +132,8 @@ class PhraseVocabulary:
     def _load_official(cls, store: Store, name: str) -> PhraseVocabulary:
         try:
             found = json.loads(store.read(name))
+            if any(not isinstance(words, list) for words in found.values()):
+                raise TypeError("a phrase is not a list of words")
             entries = sorted((int(number), tuple(words)) for number, words in found.items())
         except (ValueError, AttributeError, TypeError) as error:
             raise DamagedFileError(

@@ -64,7 +64,7 @@ class Store:
 
         Links stay as they were written: what they lead to may move.
         """
-        text = os.fspath(root)
+        text = os.fspath(root).removeprefix("file://")
         return cls(text.rstrip("/") if is_url(text) else os.path.abspath(text))  # noqa: PTH100 - resolve() follows links
 
     @property
@@ -113,14 +113,16 @@ class Store:
         with self.open(name) as file:
             return file.read()
 
-    def read_json(self, name: str) -> Any:
-        """A JSON file. Raises `FileNotFoundError`, `DamagedFileError`."""
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A file that holds a JSON object. Raises `FileNotFoundError`, `DamagedFileError`."""
+        remedy = "Remove it and run the step that wrote it again."
         try:
-            return json.loads(self.read(name))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise DamagedFileError(
-                f"{self.path(name)} is not JSON ({error})", "Remove it and run the step that wrote it again."
-            ) from error
+            found = json.loads(self.read(name))
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise DamagedFileError(f"{self.path(name)} is not JSON ({error})", remedy) from error
+        if not isinstance(found, dict):
+            raise DamagedFileError(f"{self.path(name)} is not a JSON object", remedy)
+        return found
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:

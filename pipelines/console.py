@@ -32,7 +32,7 @@ class Reporter:
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
         self._lines: list[str] = []
         self._started = datetime.now(UTC)
         self._store: Store | None = None
@@ -47,7 +47,7 @@ class Reporter:
 
     @contextlib.contextmanager
     def step(self, title: str, total: int, unit: str) -> Iterator[Step]:
-        """A part of the work that counts `total` units."""
+        """A part of the work that counts `total` units; 0 where nobody knows how many."""
         step = Step(self, title, total, unit)
         if self._quiet or not self._console.is_terminal or total == 0:
             yield step
@@ -67,7 +67,8 @@ class Reporter:
 
     def record(self, line: str) -> None:
         """A line for the log alone."""
-        stamped = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}"
+        # A path that is not UTF-8 must not end the run for its log's sake.
+        stamped = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}".encode(errors="backslashreplace").decode()
         self._lines.append(stamped)
         if self._log is not None:
             with self._log.open("a", encoding="utf-8") as file:
@@ -79,17 +80,19 @@ class Reporter:
         Returns the name for the Dask report of this run (None where the output is not local). A command calls this once it
         knows that its input is sound, so that a mistyped path leaves no folder behind.
         """
-        self._store, self._stem = store, f"logs/{command}-{self._started:%Y%m%dT%H%M%S}-{os.getpid()}"
+        self._stem = f"logs/{command}-{self._started:%Y%m%dT%H%M%S}-{os.getpid()}"
         if not store.is_local:
+            self._store = store
             return None
-        self._log = Path(store.path(f"{self._stem}.log"))
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        self._log.write_text("".join(f"{line}\n" for line in self._lines), encoding="utf-8")
+        log = Path(store.path(f"{self._stem}.log"))
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("".join(f"{line}\n" for line in self._lines), encoding="utf-8")
+        self._log = log
         return store.path(f"{self._stem}.html")
 
     def close(self) -> None:
         """Upload the log of a run whose output is not local; a local one is on disk line by line."""
-        if self._store is not None and self._log is None:
+        if self._store is not None:
             self._store.write(f"{self._stem}.log", "".join(f"{line}\n" for line in self._lines).encode())
 
 
@@ -108,9 +111,12 @@ class Step:
         self._done += count
         if self.bar is not None and self.task is not None:
             self.bar.advance(self.task, count)
-        elif time.monotonic() - self._spoken >= PLAIN_INTERVAL and self._done < self._total:
+        elif time.monotonic() - self._spoken >= PLAIN_INTERVAL and (self._done < self._total or not self._total):
             self._spoken = time.monotonic()
             rate = self._done / (self._spoken - self._start)
+            if not self._total:
+                self._reporter.say(f"{self._title}: {self._done:,} {self._unit} so far, {rate:,.1f}/s")
+                return
             left = (self._total - self._done) / rate if rate else 0.0
             self._reporter.say(
                 f"{self._title}: {self._done:,} of {self._total:,} {self._unit}, {rate:,.1f}/s, {duration(left)} left"

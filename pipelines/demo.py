@@ -23,7 +23,7 @@ from mvptr_data.dataset import layout
 from mvptr_data.dataset.captions import CaptionStore
 from mvptr_data.dataset.tables import read_table
 from mvptr_data.detectors.compact.evaluation import match, overlaps
-from mvptr_data.errors import ConfigurationMismatchError, DamagedFileError
+from mvptr_data.errors import ConfigurationMismatchError, DamagedFileError, InputError
 from mvptr_data.phrases import PhraseWords
 from mvptr_data.storage import Store
 from mvptr_model.stream.reader import Sample, ShardReader
@@ -65,11 +65,13 @@ def run_demo(
 ) -> DemoSummary:
     """Do all of it in the local folder `directory`; done again, it does only what is missing.
 
-    Raises `ConfigurationMismatchError` where the folder holds another world, `DamagedFileError` where the data set does not
-    verify, and what the single steps raise.
+    Raises `InputError` for a URL, `ConfigurationMismatchError` where the folder holds another world, `DamagedFileError` where
+    the data set does not verify, and what the single steps raise.
     """
     cluster = cluster or ClusterOptions()
     store = Store.at(directory)
+    if not store.is_local:
+        raise InputError(f"{directory} is a URL", "The world is drawn on disk: give a local folder.")
     started = time.monotonic()
     with reporting(quiet=quiet) as reporter:
         truth = _world(store, reporter, pictures, seed)

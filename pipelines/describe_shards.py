@@ -65,7 +65,8 @@ def _field(store: Store, name: str, shards: int) -> dict[str, Any] | None:
     state = load_state(store, name)
     if state is None:
         return None
-    receipts = [receipt for shard in range(shards) if (receipt := read_receipt(store, name, shard)) is not None]
+    found = (read_receipt(store, name, shard) for shard in range(shards))
+    receipts = [receipt for receipt in found if receipt is not None and receipt.configuration_digest == state.digest]
     counts: dict[str, int] = {}
     totals: dict[str, int] = {}
     for receipt in receipts:

@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mvptr_data.dataset import layout
-from mvptr_data.dataset.fields import REGIONS, claim
+from mvptr_data.dataset.fields import REGIONS, claim, load_state
 from mvptr_data.dataset.locks import hold_lock
 from mvptr_data.dataset.plan import Plan, check_same_plan, load_plan, read_rows, ref_of, write_plan
 from mvptr_data.dataset.receipts import Receipt, is_finished, read_receipt
 from mvptr_data.dataset.records import encode_regions
 from mvptr_data.dataset.shards import ShardWriter, shard_writer
 from mvptr_data.detectors import Detector, Regions, load_detector
-from mvptr_data.errors import ConfigurationMismatchError, IncompleteError, SampleFault
+from mvptr_data.errors import ConfigurationMismatchError, IncompleteError, InputError, SampleFault
 from mvptr_data.sources.decoding import DecodedImage, DecodeOptions, decode_image
 from mvptr_data.sources.images import ImageRef, list_images, read_image_bytes
 from mvptr_data.storage import Store, digest
@@ -44,8 +44,12 @@ class DetectorChoice:
     options: tuple[tuple[str, Any], ...] = ()
 
     def load(self, threads: int) -> Detector:
-        """Raises `InputError` (unknown name or option), `MissingDependencyError`, `DamagedFileError`."""
-        detector = load_detector(self.name, **dict(self.options))
+        """Raises `InputError` (unknown name or option, unusable value), `MissingDependencyError`, `DamagedFileError`."""
+        try:
+            detector = load_detector(self.name, **dict(self.options))
+        except TypeError as error:
+            given = ", ".join(f"{name}={value!r}" for name, value in self.options)
+            raise InputError(f"an option of {given} has a value of the wrong kind ({error})", "Correct it.") from error
         import torch  # after the detector has said, in one line, that torch is missing
 
         torch.set_num_threads(threads)
@@ -103,7 +107,7 @@ def extract_regions(
         made = once_per_process(DetectorChoice.load, detector, cluster.threads)
         configuration = _configuration(made, decode)
         source = {"images": Store.at(images).root, "split": split, "root": root}
-        first = None if store.exists(layout.PLAN) else _check_images(images, split, root)
+        first = None if store.exists(layout.PLAN) else _check_images(store, images, split, root)
         with hold_lock(store, REGIONS.name):
             report = reporter.keep_log(store, "extract-regions")
             plan = _planned(store, reporter, first, source, samples_per_shard)
@@ -122,6 +126,7 @@ def extract_regions(
                 )
                 with open_cluster(cluster, report=report) as running:
                     _run(running, reporter, task, plan, missing)
+                store.remove_temporaries(REGIONS.name)  # of workers that were killed on the way
             receipts = [read_receipt(store, REGIONS.name, shard) for shard in range(plan.shards)]
         summary = ExtractionSummary(
             plan=plan,
@@ -248,8 +253,17 @@ def _detect_each(detector: Detector, images: list[Any]) -> list[Regions | Sample
         return [_detect_each(detector, [image])[0] for image in images]
 
 
-def _check_images(images: str, split: str | None, root: str | None) -> Iterator[ImageRef]:
+def _check_images(store: Store, images: str, split: str | None, root: str | None) -> Iterator[ImageRef]:
     """The listing, begun: a wrong path or an empty folder fails here, before anything is written."""
+    if load_state(store, REGIONS.name) is not None:
+        raise IncompleteError(
+            f"{store.root} has regions but no plan that says whose they are",
+            "Restore plan/, or remove the whole folder.",
+        )
+    try:
+        images.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"the path {images!r} is not UTF-8", "Rename it, or give it through a link.") from error
     listing = list_images(images, split=split, root=root)
     first = next(listing)
 
@@ -270,6 +284,7 @@ def _planned(
         check_same_plan(plan, store, source, samples_per_shard)
         reporter.say(f"going on with the stored plan: {plan.images:,} images in {plan.shards} shards")
         return plan
+    store.remove_temporaries("plan")
     with reporter.step("list", 0, "images") as step:
 
         def counted() -> Iterator[ImageRef]:

@@ -52,7 +52,7 @@ def load_sample(out: str, key: str) -> StoredSample:
         raise InputError(
             f"{store.root} has no key {key!r}", f"Keys look like {_example_key(store)!r}; the plan has them all."
         )
-    shard, planned = next(((shard, row) for shard, row in found if row["fault"] != "duplicate_key"), found[0])
+    shard, planned = next(((shard, row) for shard, row in found if row["fault"] is None), found[0])
     position = planned["position"]
     fates: dict[str, str] = {}
     members: dict[str, bytes] = {}

@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from mvptr_data.dataset import layout
 from mvptr_data.dataset.captions import CAPTION_SCHEMA, UNMATCHED_SCHEMA, CaptionStore, bucket_of
 from mvptr_data.dataset.plan import Plan, read_rows
-from mvptr_data.dataset.tables import described, open_table, read_table, table_writer, write_table
+from mvptr_data.dataset.tables import described, facts_of, open_table, read_table, table_writer, write_table
+from mvptr_data.errors import DamagedFileError
 from mvptr_data.storage import Store, digest
 from pipelines.cluster import Cluster
 from pipelines.console import Reporter
@@ -31,35 +32,53 @@ STAGING = "text/staging"
 #: Planned inputs with these faults have no key of their own; captions never meet them.
 KEYLESS = frozenset({"unsafe_key", "duplicate_key"})
 
-_KEY_SCHEMA = described(pa.schema([("key", pa.string()), ("shard", pa.int32()), ("position", pa.int32())]), "captions")
+_KEY_SCHEMA = described(
+    pa.schema([("key", pa.string()), ("shard", pa.int32()), ("position", pa.int32()), ("faulty", pa.bool_())]),
+    "captions",
+)
 _MATCHED_SCHEMA = described(
     pa.schema([("shard", pa.int32()), ("position", pa.int32()), *((item.name, item.type) for item in CAPTION_SCHEMA)]),
     "captions",
 )
 #: Rows in a row group of matched captions: small enough that a shard's task reads little besides its own.
 _GROUP_ROWS = 8192
+#: Planned keys held before they are dealt out: many small plan shards would else make as many tiny row groups in each bucket.
+_HELD_KEYS = 200_000
 
 
 def match_captions(store: Store, reporter: Reporter, cluster: Cluster, plan: Plan, captions: CaptionStore) -> int:
-    """Find every caption's image, or nothing where it was done for this plan and these captions. Returns the unmatched ones."""
-    mark, identity = f"{STAGING}/matched.json", digest([plan.digest, captions.digest])
-    if store.exists(mark) and store.read_json(mark) == identity:
-        return unmatched_captions(store)
+    """Find every caption's image; nothing is done where that was for this plan and these captions. Returns the unmatched ones."""
+    mark, identity = f"{STAGING}/matched.json", _identity(plan, captions)
+    done = unmatched_captions(store, plan, captions)
+    if done is not None and store.exists(mark) and store.read_json(mark)["identity"] == identity:
+        return done
     _deal_keys(store, reporter, plan, captions.buckets)
     with reporter.step("match", captions.buckets, "buckets") as step:
         for _ in cluster.complete(functools.partial(_match_bucket, store.root), range(captions.buckets)):
             step.advance()
-    with table_writer(store, layout.UNMATCHED, UNMATCHED_SCHEMA) as writer:
+    unmatched = 0
+    schema = described(UNMATCHED_SCHEMA, "captions", matching=identity)
+    with table_writer(store, layout.UNMATCHED, schema) as writer:
         for bucket in range(captions.buckets):
-            writer.write_table(read_table(store, _unmatched_name(bucket), "captions"))
-    store.write_json(mark, identity)
-    return unmatched_captions(store)
+            part = read_table(store, _unmatched_name(bucket), "captions")
+            writer.write_table(part.replace_schema_metadata(schema.metadata))
+            unmatched += len(part)
+    store.write_json(mark, {"identity": identity})
+    return unmatched
 
 
-def unmatched_captions(store: Store) -> int:
-    """How many captions met no image when captions were matched last."""
-    with open_table(store, layout.UNMATCHED, "captions") as parquet:
-        return int(parquet.metadata.num_rows)
+def unmatched_captions(store: Store, plan: Plan, captions: CaptionStore) -> int | None:
+    """How many captions met no image when these captions met this plan; None where they have not yet."""
+    try:
+        with open_table(store, layout.UNMATCHED, "captions") as parquet:
+            facts = facts_of(parquet.schema_arrow, "captions", store.path(layout.UNMATCHED))
+            return int(parquet.metadata.num_rows) if facts.get("matching") == _identity(plan, captions) else None
+    except (FileNotFoundError, DamagedFileError):
+        return None
+
+
+def _identity(plan: Plan, captions: CaptionStore) -> str:
+    return digest([plan.digest, captions.digest])
 
 
 def _keys_name(bucket: int) -> str:
@@ -75,29 +94,39 @@ def _unmatched_name(bucket: int) -> str:
 
 
 def _deal_keys(store: Store, reporter: Reporter, plan: Plan, buckets: int) -> None:
-    """Spread (key, shard, position) over the captions' buckets, one plan shard in memory at a time."""
+    """Spread (key, shard, position) over the captions' buckets, `_HELD_KEYS` in memory at a time.
+
+    Of inputs with one key, one without a fault comes first: it is the one captions mean.
+    """
     with contextlib.ExitStack() as stack, reporter.step("keys", plan.images, "images") as step:
         writers = [
             stack.enter_context(table_writer(store, _keys_name(bucket), _KEY_SCHEMA)) for bucket in range(buckets)
         ]
-        for shard in range(plan.shards):
-            parts: list[list[dict[str, Any]]] = [[] for _ in range(buckets)]
-            for row in read_rows(store, shard):
-                if row["fault"] not in KEYLESS:
-                    parts[bucket_of(row["key"], buckets)].append(
-                        {"key": row["key"], "shard": shard, "position": row["position"]}
-                    )
+        parts: list[list[dict[str, Any]]] = [[] for _ in range(buckets)]
+
+        def flush() -> None:
             for writer, part in zip(writers, parts, strict=True):
                 if part:
                     writer.write_table(pa.Table.from_pylist(part, _KEY_SCHEMA))
+                    part.clear()
+
+        for shard in range(plan.shards):
+            for row in read_rows(store, shard):
+                if row["fault"] not in KEYLESS:
+                    place = {"shard": shard, "position": row["position"], "faulty": row["fault"] is not None}
+                    parts[bucket_of(row["key"], buckets)].append({"key": row["key"], **place})
+            if sum(map(len, parts)) >= _HELD_KEYS:
+                flush()
             step.advance(plan.rows[shard])
+        flush()
 
 
 def _match_bucket(root: str, bucket: int) -> None:
     """Join one bucket's captions to its keys."""
     store = Store(root)
     captions = read_table(store, layout.caption_bucket(bucket), "captions")
-    keys = read_table(store, _keys_name(bucket), "captions")
+    order = [(name, "ascending") for name in ("faulty", "shard", "position")]
+    keys = read_table(store, _keys_name(bucket), "captions").sort_by(order)
     place = pc.index_in(captions["key"], keys["key"].combine_chunks())
     known = pc.is_valid(place)
     found = captions.filter(known)
@@ -106,11 +135,11 @@ def _match_bucket(root: str, bucket: int) -> None:
         name: found[name] for name in found.column_names
     }
     matched = pa.table(columns).select(_MATCHED_SCHEMA.names)
-    order = pc.sort_indices(
+    in_order = pc.sort_indices(
         matched.select(["shard", "position", "number"]),
         sort_keys=[(name, "ascending") for name in ("shard", "position", "number")],
     )
-    write_table(store, _matched_name(bucket), matched.take(order).cast(_MATCHED_SCHEMA), row_group_size=_GROUP_ROWS)
+    write_table(store, _matched_name(bucket), matched.take(in_order).cast(_MATCHED_SCHEMA), row_group_size=_GROUP_ROWS)
     write_table(
         store,
         _unmatched_name(bucket),

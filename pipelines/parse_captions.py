@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -27,7 +26,8 @@ from mvptr_data.dataset.fields import configuration_differences
 from mvptr_data.dataset.tables import described, open_table, read_table, table_writer, write_table
 from mvptr_data.errors import ConfigurationMismatchError, InputError
 from mvptr_data.scene_graphs import CaptionParser, load_parser, normalize_caption
-from mvptr_data.sources.captions import CaptionFault, CaptionRecord, read_captions
+from mvptr_data.sources.captions import CAPTION_SUFFIXES, CaptionFault, CaptionRecord, read_captions
+from mvptr_data.sources.files import absolute, kind_of, open_file, walk
 from mvptr_data.storage import Store, digest
 from pipelines.cluster import Cluster, once_per_process
 from pipelines.console import Reporter
@@ -203,16 +203,25 @@ def _gather_bucket(root: str, chunks: int, bucket: int) -> str:
 
 
 def _identity(path: str) -> dict[str, Any]:
-    """What tells an input from another: name and sha256 of a file; for a folder, of each file in it."""
-    filesystem, root = fsspec.core.url_to_fs(path)
-    if not filesystem.exists(root):
+    """What tells an input from another: name and sha256 of a file; for a folder, of each caption file in it."""
+    root = absolute(path)
+    kind = kind_of(root)
+    if kind is None:
         raise InputError(
             f"there are no captions at {path}",
             "Give a COCO or Karpathy JSON, JSONL(.gz), TSV or Parquet file, or a folder of them.",
         )
-    files = sorted(filesystem.find(root)) if filesystem.isdir(root) else [root]
+    # Images and tars may lie beside captions (img2dataset): they say nothing, and may be terabytes.
+    files = [root] if kind == "file" else [found.uri for found in walk(root, _is_caption_file) if not found.problem]
     sha256 = hashlib.sha256()
     for file in files:
-        with filesystem.open(file, "rb") as stream:
-            sha256.update(hashlib.file_digest(stream, "sha256").digest())
-    return {"name": root.rstrip("/").rsplit("/", 1)[-1], "sha256": sha256.hexdigest()}
+        try:
+            with open_file(file) as stream:
+                sha256.update(hashlib.file_digest(stream, "sha256").digest())  # type: ignore[arg-type]
+        except OSError as error:
+            raise InputError(f"cannot read {file}: {error}", "Check the path and its permissions.") from error
+    return {"name": root.rsplit("/", 1)[-1], "sha256": sha256.hexdigest()}
+
+
+def _is_caption_file(name: str) -> bool:
+    return name.lower().endswith(CAPTION_SUFFIXES)

@@ -85,6 +85,7 @@ def build_phrase_vocab(
                 vocabulary, facts = _count(store, reporter, running, stored, counting)
             vocabulary.save(store, layout.PHRASE_VOCAB)
             store.remove_folder(STAGING)
+            store.remove_temporaries("captions")  # of workers that were killed, now or in an earlier run
         summary = VocabularySummary(
             texts=stored.counts["texts"],
             faults={name: count for name, count in stored.counts.items() if name != "texts"},

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from dataclasses import dataclass
 
 from mvptr_data.dataset.manifest import IndexRow, load_index, load_manifest
-from mvptr_data.dataset.plan import Plan, load_plan
+from mvptr_data.dataset.plan import load_plan
 from mvptr_data.dataset.verify import Finding, verify_shard, verify_whole
 from mvptr_data.phrases import PhraseVocabulary
 from mvptr_data.storage import Store
@@ -35,12 +36,15 @@ def verify_shards(out: str, *, cluster: ClusterOptions | None = None, quiet: boo
         manifest = load_manifest(store)
         index = load_index(store, manifest)
         plan = load_plan(store)
+        report = None
+        with contextlib.suppress(OSError):  # what cannot be written to can still be verified
+            report = reporter.keep_log(store, "verify")
         findings = verify_whole(store, plan, manifest, index)
         if not any(finding.kind in ("plan", "digest") for finding in findings):
             vocabulary = manifest["phrase_vocab"]
-            check = functools.partial(_verify_one, store.root, plan, vocabulary["name"], vocabulary["sha256"])
+            check = functools.partial(_verify_one, store.root, vocabulary["name"], vocabulary["sha256"])
             with (
-                open_cluster(cluster or ClusterOptions(cluster="inline")) as running,
+                open_cluster(cluster or ClusterOptions(cluster="inline"), report=report) as running,
                 reporter.step("verify", len(index), "shards") as step,
             ):
                 for _, found in running.complete(check, index):
@@ -61,9 +65,9 @@ def describe(finding: Finding) -> str:
     return f"{finding.kind}: {finding.file}{f' [{finding.key}]' if finding.key else ''}: {finding.message}"
 
 
-def _verify_one(root: str, plan: Plan, vocabulary: str, sha256: str, row: IndexRow) -> list[Finding]:
+def _verify_one(root: str, vocabulary: str, sha256: str, row: IndexRow) -> list[Finding]:
     known = once_per_process(_load_vocabulary, root, vocabulary, sha256)
-    return verify_shard(Store(root), plan, row, lambda words: known.rank(words) is not None)
+    return verify_shard(Store(root), row, lambda words: known.rank(words) is not None)
 
 
 def _load_vocabulary(root: str, name: str, sha256: str) -> PhraseVocabulary:

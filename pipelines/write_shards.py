@@ -66,8 +66,14 @@ def write_shards(
         plan = load_plan(store)
         regions = _finished_regions(store, plan)
         captions = CaptionStore.load(store)
-        vocabulary = PhraseVocabulary.load(vocab if vocab is not None else store.path(layout.PHRASE_VOCAB))
-        configuration = {"plan": plan.digest, "captions": captions.digest, "vocabulary": vocabulary.digest}
+        vocabulary = _own_vocabulary(store, captions) if vocab is None else PhraseVocabulary.load(vocab)
+        # How it was counted too, for the vocabulary's file is published with the text and must not change under its name.
+        configuration = {
+            "plan": plan.digest,
+            "captions": captions.digest,
+            "vocabulary": vocabulary.digest,
+            "counting": dict(vocabulary.configuration),
+        }
         with hold_lock(store, TEXT.name):
             report = reporter.keep_log(store, "write-shards")
             state = claim_generation(store, TEXT.name, configuration)
@@ -76,12 +82,12 @@ def write_shards(
             missing = [shard for shard in range(plan.shards) if not is_finished(store, TEXT.name, shard, state.digest)]
             if kept := plan.shards - len(missing):
                 reporter.say(f"{kept} of {plan.shards} text shards are finished and kept")
-            if missing:
+            unmatched = unmatched_captions(store, plan, captions)
+            if missing or unmatched is None:
                 with open_cluster(cluster, report=report) as running:
                     unmatched = match_captions(store, reporter, running, plan, captions)
                     _write(store, reporter, running, plan, captions, state, missing)
-            else:
-                unmatched = unmatched_captions(store)
+                store.remove_temporaries(TEXT.name)  # of workers that were killed on the way
             texts = [_receipt(store, TEXT.name, shard) for shard in range(plan.shards)]
             samples = sum(_samples(store, pair) for pair in zip(regions, texts, strict=True))
             manifest = _publish(store, plan, [*regions, *texts], state, samples, captions, vocabulary, unmatched)
@@ -103,6 +109,17 @@ def write_shards(
         shards_kept=plan.shards - len(missing),
         seconds=time.monotonic() - started,
     )
+
+
+def _own_vocabulary(store: Store, captions: CaptionStore) -> PhraseVocabulary:
+    """The data set's vocabulary. Raises `IncompleteError` for one counted from other captions, which it then outlived."""
+    vocabulary = PhraseVocabulary.load(store.path(layout.PHRASE_VOCAB))
+    if vocabulary.configuration.get("captions") != captions.digest:
+        raise IncompleteError(
+            f"{store.path(layout.PHRASE_VOCAB)} was not counted from the captions in {store.root}",
+            "Run build-phrase-vocab again, or name this file with --vocab where it is meant.",
+        )
+    return vocabulary
 
 
 def _finished_regions(store: Store, plan: Plan) -> list[Receipt]:
@@ -223,7 +240,7 @@ def _publish(
     unmatched: int,
 ) -> dict[str, Any]:
     regions = load_state(store, REGIONS.name)
-    assert regions is not None, "checked at the start, under the plan's lock"
+    assert regions is not None, "checked at the start"
     name = layout.published_vocabulary(state.generation)
     return publish(
         store,

@@ -80,8 +80,10 @@ class CaptionStore:
         layout.check_version("captions", found.get("version"), where)
         try:
             captions = cls(configuration=found["configuration"], counts=found["counts"], sha256=tuple(found["sha256"]))
-        except KeyError as error:
-            raise DamagedFileError(f"{where} lacks {error}", "Run build-phrase-vocab again.") from error
+        except (KeyError, TypeError) as error:
+            raise DamagedFileError(
+                f"{where} lacks or misstates {error}", "Remove it and run build-phrase-vocab again."
+            ) from error
         if captions.digest != found.get("digest"):
             raise DamagedFileError(
                 f"{where} does not have the digest it promises", "Remove it and run build-phrase-vocab again."

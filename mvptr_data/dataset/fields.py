@@ -98,8 +98,8 @@ def load_state(store: Store, field: str) -> FieldState | None:
     except FileNotFoundError:
         return None
     layout.check_version("field", found.get("version"), store.path(name))
-    state = FieldState(configuration=found["configuration"], generation=found["generation"])
-    if found["digest"] != state.digest:
+    state = FieldState(configuration=found.get("configuration", {}), generation=found.get("generation", 0))
+    if found.get("digest") != state.digest:
         raise DamagedFileError(
             f"{store.path(name)} does not have the digest it promises", "Restore it, or write into a new folder."
         )

@@ -6,6 +6,7 @@ FORMAT change in CHANGELOG.md.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from mvptr_data.errors import FormatVersionError
@@ -67,6 +68,11 @@ def field_state(field: str) -> str:
 def published_vocabulary(generation: int) -> str:
     """The phrase vocabulary that a generation of the text field was written with, kept beside it."""
     return f"text/phrase_vocab{f'.g{generation}' if generation else ''}.parquet"
+
+
+def is_published_vocabulary(name: str) -> bool:
+    """Whether `published_vocabulary` makes this name: nothing else is one, wherever it may lead."""
+    return re.fullmatch(r"text/phrase_vocab(\.g[1-9][0-9]*)?\.parquet", name) is not None
 
 
 def caption_bucket(bucket: int) -> str:

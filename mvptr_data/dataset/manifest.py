@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from mvptr_data.dataset import layout
+from mvptr_data.dataset.fields import FIELDS
 from mvptr_data.dataset.plan import Plan
 from mvptr_data.dataset.receipts import Receipt
 from mvptr_data.dataset.tables import described, read_table, write_table
@@ -20,6 +21,7 @@ from mvptr_data.errors import DamagedFileError, IncompleteError
 from mvptr_data.storage import Store, digest
 
 _REMEDY = "Run `mvptr-data write-shards` again."
+_ENTRIES = {"plan", "images", "shards", "samples", "fields", "index", "captions", "phrase_vocab"}
 _INDEX_COLUMNS = pa.schema(
     [
         ("field", pa.string()),
@@ -123,6 +125,10 @@ def load_manifest(store: Store) -> dict[str, Any]:
     layout.check_version("manifest", manifest.get("version"), where)
     if digest({name: value for name, value in manifest.items() if name != "digest"}) != manifest.get("digest"):
         raise DamagedFileError(f"{where} does not have the digest it promises", _REMEDY)
+    if lacking := sorted(_ENTRIES - manifest.keys()):
+        raise DamagedFileError(f"{where} lacks {', '.join(lacking)}", _REMEDY)
+    if not layout.is_published_vocabulary(name := manifest["phrase_vocab"]["name"]):
+        raise DamagedFileError(f"{where} names {name!r} as its phrase vocabulary", _REMEDY)
     return manifest
 
 
@@ -132,9 +138,23 @@ def load_index(store: Store, manifest: dict[str, Any]) -> list[IndexRow]:
     try:
         if store.sha256(layout.INDEX) != manifest["index"]["sha256"]:
             raise DamagedFileError(f"{where} is not the index its manifest names", _REMEDY)
-        return [IndexRow(**row) for row in read_table(store, layout.INDEX, "manifest").to_pylist()]
+        rows = [IndexRow(**row) for row in read_table(store, layout.INDEX, "manifest").to_pylist()]
     except FileNotFoundError as error:
         raise DamagedFileError(f"{where} is missing", _REMEDY) from error
+    except TypeError as error:
+        raise DamagedFileError(f"{where} has other columns ({error})", _REMEDY) from error
+    for row in rows:
+        _check_names(row, where)
+    return rows
+
+
+def _check_names(row: IndexRow, where: str) -> None:
+    """A shard's files have the names they must have: an index from elsewhere leads no reader out of its folder."""
+    names = [layout.shard_file(row.field, row.shard, row.generation, suffix) for suffix in ("tar", "parquet")]
+    if row.field not in FIELDS or [row.file, row.rows_file] != names:
+        raise DamagedFileError(
+            f"{where} names {row.file!r} and {row.rows_file!r} for shard {row.shard} of {row.field!r}", _REMEDY
+        )
 
 
 def _field_entry(receipts: Sequence[Receipt], configuration: dict[str, Any]) -> dict[str, Any]:

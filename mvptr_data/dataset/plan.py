@@ -95,8 +95,8 @@ def load_plan(store: Store) -> Plan:
             keys_sha256=found["keys_sha256"],
             faults=found["faults"],
         )
-    except KeyError as error:
-        raise DamagedFileError(f"{store.path(layout.PLAN)} lacks {error}", _REMEDY) from error
+    except (KeyError, TypeError) as error:
+        raise DamagedFileError(f"{store.path(layout.PLAN)} lacks or misstates {error}", _REMEDY) from error
 
 
 def check_same_plan(plan: Plan, store: Store, source: dict[str, Any], samples_per_shard: int) -> None:

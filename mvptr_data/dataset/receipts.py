@@ -86,7 +86,12 @@ def read_receipt(store: Store, field_name: str, shard: int) -> Receipt | None:
         raise DamagedFileError(
             f"{where} lacks or misnames {error}", "Remove it and run the command that wrote it again."
         ) from error
-    if receipt.digest != found.get("digest") or (receipt.field, receipt.shard) != (field_name, shard):
+    names = [layout.shard_file(field_name, shard, receipt.generation, suffix) for suffix in ("tar", "parquet")]
+    if (
+        receipt.digest != found.get("digest")
+        or (receipt.field, receipt.shard) != (field_name, shard)
+        or [receipt.tar.name, receipt.rows.name] != names
+    ):
         raise DamagedFileError(
             f"{where} does not have the digest it promises", "Remove it and run the command that wrote it again."
         )

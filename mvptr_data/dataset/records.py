@@ -17,6 +17,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from tokenize import TokenError
 from typing import Any, Protocol
 
 import numpy as np
@@ -87,15 +88,15 @@ def encode_array(array: NDArray[Any]) -> bytes:
 
 
 def decode_array(data: bytes, where: str) -> NDArray[Any]:
-    """Raises `DamagedFileError` naming `where`."""
+    """Raises `DamagedFileError` naming `where`, also for a header that promises more than memory can hold."""
     try:
         return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, TypeError, SyntaxError) as error:
+    except (ValueError, EOFError, TypeError, SyntaxError, TokenError, MemoryError, OverflowError) as error:
         raise DamagedFileError(f"{where} is not a readable .npy array ({error})", "Extract its shard again.") from error
 
 
 def encode_regions(regions: RegionsLike, width: int | None, height: int | None) -> dict[str, bytes]:
-    """The members of an image's regions. Raises `ValueError` for counts that differ, or features beyond float16's range."""
+    """The members of an image's regions. Raises `ValueError` for counts that differ, features beyond float16's range, or NaN."""
     count = len(regions.boxes)
     lengths = {
         name: len(getattr(regions, name))
@@ -107,6 +108,8 @@ def encode_regions(regions: RegionsLike, width: int | None, height: int | None) 
         features = regions.features.astype(np.float16)
     if not np.isfinite(features).all():
         raise ValueError("a feature is NaN or beyond float16's 65504")
+    if not np.isfinite(regions.boxes).all():
+        raise ValueError("a box is NaN or infinite")
     facts = {
         "version": version("regions"),
         "width": width,
@@ -207,7 +210,7 @@ def _rounded(scores: Any) -> list[float]:
 def _json(data: bytes, where: str) -> dict[str, Any]:
     try:
         found = json.loads(data)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedFileError(f"{where} is not JSON ({error})", "Write its shard again.") from error
     if not isinstance(found, dict):
         raise DamagedFileError(f"{where} is not a JSON object", "Write its shard again.")

@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from mvptr_data.dataset import layout
 from mvptr_data.dataset.fields import FAULT, OK, Field, stem
-from mvptr_data.dataset.keys import encode_key
 from mvptr_data.dataset.receipts import FileFacts, Receipt, write_receipt
 from mvptr_data.dataset.tables import described, read_table, write_table
 from mvptr_data.dataset.tar import TarWriter
 from mvptr_data.errors import SampleFault
+from mvptr_data.keys import encode_key
 from mvptr_data.storage import Store
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mvptr_data.dataset.layout import check_version, version
-from mvptr_data.errors import DamagedFileError
+from mvptr_data.errors import DamagedFileError, MvptrError
 from mvptr_data.storage import Store, canonical_json
 
 _METADATA_KEY = b"mvptr"
@@ -30,7 +30,10 @@ def facts_of(schema: pa.Schema, format_name: str, where: str) -> dict[str, Any]:
     raw = (schema.metadata or {}).get(_METADATA_KEY)
     if raw is None:
         raise DamagedFileError(f"{where} is not a {format_name} table of this project", _REMEDY)
-    facts: dict[str, Any] = json.loads(raw)
+    try:
+        facts: dict[str, Any] = dict(json.loads(raw))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DamagedFileError(f"{where} has a torn description ({error})", _REMEDY) from error
     if facts.get("format") != format_name:
         raise DamagedFileError(f"{where} is a {facts.get('format')!r} table, not {format_name!r}", _REMEDY)
     check_version(format_name, facts.get("version"), where)
@@ -56,13 +59,16 @@ def write_table(store: Store, name: str, table: pa.Table, *, row_group_size: int
 def open_table(store: Store, name: str, format_name: str) -> pq.ParquetFile:
     """Open a table of ours. Raises `DamagedFileError` (unreadable, foreign), `FormatVersionError`, `FileNotFoundError`."""
     where = store.path(name)
+    file = store.open(name)
     try:
-        parquet = pq.ParquetFile(store.open(name))
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
+        parquet = pq.ParquetFile(file)
+        facts_of(parquet.schema_arrow, format_name, where)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        file.close()
         raise DamagedFileError(f"{where} is not readable Parquet ({str(error).splitlines()[0]})", _REMEDY) from error
-    facts_of(parquet.schema_arrow, format_name, where)
+    except MvptrError:
+        file.close()
+        raise
     return parquet
 
 
@@ -70,6 +76,8 @@ def read_table(store: Store, name: str, format_name: str, columns: Sequence[str]
     """Read a whole table of ours; errors as `open_table`."""
     with open_table(store, name, format_name) as parquet:
         try:
-            return parquet.read(columns=list(columns) if columns is not None else None, use_threads=False)
+            table = parquet.read(columns=list(columns) if columns is not None else None, use_threads=False)
+            table.validate(full=True)  # a flipped bit may leave text that is not UTF-8
+            return table
         except (pa.ArrowException, OSError) as error:
             raise DamagedFileError(f"{store.path(name)} is torn ({str(error).splitlines()[0]})", _REMEDY) from error

@@ -16,14 +16,15 @@ from typing import IO, Any
 import numpy as np
 
 from mvptr_data.dataset import layout
+from mvptr_data.dataset.captions import CaptionStore
 from mvptr_data.dataset.fields import FAULT, FIELDS, OK, Field, stem
-from mvptr_data.dataset.keys import encode_key
 from mvptr_data.dataset.manifest import IndexRow
 from mvptr_data.dataset.plan import Plan, read_keys
 from mvptr_data.dataset.receipts import read_receipt
 from mvptr_data.dataset.records import FEATURE_SIZE, decode_array, decode_regions, decode_text
 from mvptr_data.dataset.shards import read_rows
 from mvptr_data.errors import FAULT_CLASSES, MvptrError
+from mvptr_data.keys import encode_key
 from mvptr_data.storage import Store
 
 #: Tells whether the vocabulary holds a phrase.
@@ -43,8 +44,8 @@ class Finding:
 
 
 def verify_whole(store: Store, plan: Plan, manifest: dict[str, Any], index: list[IndexRow]) -> list[Finding]:
-    """What concerns the data set as a whole: plan files, the index's coverage, the manifest's sums, the vocabulary."""
-    findings = [*_check_plan(store, plan, manifest), *_check_index(plan, manifest, index)]
+    """What concerns the data set as a whole: plan and caption files, the index's coverage, the manifest's sums."""
+    findings = [*_check_plan(store, plan, manifest), *_check_index(plan, manifest, index), *_check_captions(store)]
     vocabulary = manifest["phrase_vocab"]
     if message := _file_problem(store, vocabulary["name"], None, vocabulary["sha256"]):
         findings.append(Finding(kind="digest", file=vocabulary["name"], message=message))
@@ -59,6 +60,20 @@ def _check_plan(store: Store, plan: Plan, manifest: dict[str, Any]) -> Iterator[
     for shard, sha256 in enumerate(plan.sha256):
         if message := _file_problem(store, layout.plan_shard(shard), None, sha256):
             yield Finding(kind="plan", file=layout.plan_shard(shard), message=message)
+
+
+def _check_captions(store: Store) -> Iterator[Finding]:
+    """The parsed captions, from which the text field is written again; readers do without, so they may be gone."""
+    if not store.exists(layout.CAPTIONS):
+        return
+    try:
+        captions = CaptionStore.load(store)
+    except MvptrError as error:
+        yield Finding(kind="captions", file=layout.CAPTIONS, message=str(error))
+        return
+    for bucket, sha256 in enumerate(captions.sha256):
+        if message := _file_problem(store, layout.caption_bucket(bucket), None, sha256):
+            yield Finding(kind="captions", file=layout.caption_bucket(bucket), message=message)
 
 
 def _check_index(plan: Plan, manifest: dict[str, Any], index: list[IndexRow]) -> Iterator[Finding]:
@@ -78,7 +93,7 @@ def _check_index(plan: Plan, manifest: dict[str, Any], index: list[IndexRow]) ->
                 yield finding(f"{field} has {found} {name}, the manifest promises {promised}")
 
 
-def verify_shard(store: Store, plan: Plan, row: IndexRow, known_phrase: KnownPhrase) -> list[Finding]:
+def verify_shard(store: Store, row: IndexRow, known_phrase: KnownPhrase) -> list[Finding]:
     """One shard of one field, as the index names it. `known_phrase` tells whether the vocabulary holds a phrase."""
     findings = []
     for name, size, sha256 in ((row.file, row.bytes, row.sha256), (row.rows_file, row.rows_bytes, row.rows_sha256)):
@@ -89,7 +104,7 @@ def verify_shard(store: Store, plan: Plan, row: IndexRow, known_phrase: KnownPhr
     try:
         findings += _check_receipt(store, row)
         rows = read_rows(store, row.rows_file)
-        findings += _check_rows(store, plan, row, rows)
+        findings += _check_rows(store, row, rows)
         with store.open(row.file) as file:
             samples = [item for item in rows if item["status"] == OK]
             findings += _check_members(file, FIELDS[row.field], row, samples, known_phrase)
@@ -119,7 +134,7 @@ def _check_receipt(store: Store, row: IndexRow) -> Iterator[Finding]:
         yield Finding(kind="receipt", file=name, message="the receipt and the index promise different files")
 
 
-def _check_rows(store: Store, plan: Plan, row: IndexRow, rows: list[dict[str, Any]]) -> Iterator[Finding]:
+def _check_rows(store: Store, row: IndexRow, rows: list[dict[str, Any]]) -> Iterator[Finding]:
     """The parquet: a row for every planned input, in order, under its key, with a known fate."""
 
     def finding(kind: str, message: str, key: str | None = None) -> Finding:
@@ -173,6 +188,8 @@ def _check_members(
                     problems = _CONTENT_CHECKS[field.name](contents, item, where, known_phrase)
                 except MvptrError as error:
                     problems = [str(error)]
+                except (TypeError, ValueError) as error:  # sound JSON, but words where numbers should be
+                    problems = [f"{where} has a value of another kind ({error})"]
                 yield from (
                     Finding(kind="content", file=row.file, key=item["key"], message=problem) for problem in problems
                 )

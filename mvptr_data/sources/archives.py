@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mvptr_data.dataset.keys import key_of
 from mvptr_data.errors import SampleFault
+from mvptr_data.keys import key_of
 from mvptr_data.sources.files import open_file
 from mvptr_data.sources.refs import ImageRef, has_image_suffix, is_hidden, make_ref, without_current_folder
 from mvptr_data.sources.tar_headers import TarMember, scan_tar

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mvptr_data.dataset.keys import check_key
 from mvptr_data.errors import InputError, SampleFault
+from mvptr_data.keys import check_key
 from mvptr_data.sources.refs import IMAGE_SUFFIXES, image_key
 
 #: Fields that may name the image; the first that a row has is taken.

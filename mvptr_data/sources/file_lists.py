@@ -8,8 +8,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 
-from mvptr_data.dataset.keys import key_of
 from mvptr_data.errors import InputError, SampleFault
+from mvptr_data.keys import key_of
 from mvptr_data.sources.archives import is_archive, is_compressed_archive, list_archive, refuse_compressed
 from mvptr_data.sources.files import absolute, check_backend, open_file
 from mvptr_data.sources.refs import ImageRef, image_key, make_ref, without_current_folder

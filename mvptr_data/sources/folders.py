@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mvptr_data.dataset.keys import key_of
 from mvptr_data.errors import SampleFault
+from mvptr_data.keys import key_of
 from mvptr_data.sources.archives import is_archive, is_compressed_archive, list_archive, refuse_compressed
 from mvptr_data.sources.files import walk
 from mvptr_data.sources.refs import ImageRef, has_image_suffix, make_ref

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mvptr_data.dataset.keys import key_of
 from mvptr_data.errors import InputError, SampleFault
+from mvptr_data.keys import key_of
 from mvptr_data.sources.archives import is_archive, is_compressed_archive, list_archive
 from mvptr_data.sources.file_lists import LIST_SUFFIXES, is_file_list, list_file_list
 from mvptr_data.sources.files import absolute, file_size, kind_of, open_file, read_range

@@ -9,8 +9,8 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from mvptr_data.dataset.keys import check_key, key_of
 from mvptr_data.errors import SampleFault
+from mvptr_data.keys import check_key, key_of
 from mvptr_data.storage import is_url
 
 #: Names that are taken for images where nobody listed them one by one (folders, tars), in any case.

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import IO, Any
 
 import numpy as np
@@ -18,7 +19,15 @@ from numpy.typing import NDArray
 
 from mvptr_data.dataset.fields import FIELDS, OK, stem
 from mvptr_data.dataset.manifest import IndexRow, load_index, load_manifest
-from mvptr_data.dataset.records import Caption, RegionFacts, decode_array, decode_regions, decode_text, geometry
+from mvptr_data.dataset.records import (
+    FEATURE_SIZE,
+    Caption,
+    RegionFacts,
+    decode_array,
+    decode_regions,
+    decode_text,
+    geometry,
+)
 from mvptr_data.dataset.shards import read_rows
 from mvptr_data.errors import DamagedFileError
 from mvptr_data.phrases import PhraseVocabulary
@@ -85,11 +94,16 @@ class ShardReader:
     def __init__(self, root: str) -> None:
         self._store = Store.at(root)
         self.manifest = load_manifest(self._store)
+        self._fields = list(self.manifest["fields"])
         self._index: dict[tuple[str, int], IndexRow] = {
             (row.field, row.shard): row for row in load_index(self._store, self.manifest)
         }
-        self._fields = list(self.manifest["fields"])
-        counts = [len(self._sample_rows(shard)) for shard in range(self.manifest["shards"])]
+        if self._index.keys() != set(product(self._fields, range(self.manifest["shards"]))):
+            raise DamagedFileError(
+                f"the index of {self._store.root} does not have each shard of each field once",
+                f"Run `mvptr-data verify {root}`.",
+            )
+        counts = [self._count(shard) for shard in range(self.manifest["shards"])]
         self._starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         self._open: OrderedDict[int, _Shard] = OrderedDict()
         if len(self) != self.manifest["samples"]:
@@ -127,9 +141,18 @@ class ShardReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _sample_rows(self, shard: int) -> list[dict[str, dict[str, Any]]]:
+    def _count(self, shard: int) -> int:
+        """The number of a shard's samples."""
+        return len(self._sample_rows(shard, ["status"]))
+
+    def _sample_rows(self, shard: int, columns: list[str] | None = None) -> list[dict[str, dict[str, Any]]]:
         """The rows of a shard's samples, by field: positions where every field is `ok`."""
-        tables = {field: read_rows(self._store, self._index[field, shard].rows_file) for field in self._fields}
+        tables = {field: read_rows(self._store, self._index[field, shard].rows_file, columns) for field in self._fields}
+        if len({len(rows) for rows in tables.values()}) != 1:
+            raise DamagedFileError(
+                f"the fields of shard {shard} of {self._store.root} have different numbers of rows",
+                "Run `mvptr-data verify`.",
+            )
         aligned = zip(*tables.values(), strict=True)
         return [dict(zip(tables, rows, strict=True)) for rows in aligned if all(row["status"] == OK for row in rows)]
 
@@ -153,14 +176,26 @@ class ShardReader:
         regions = rows["regions"]
         where = f"{self._store.root} sample {regions['key']!r} (shard {number}, position {regions['position']})"
         split, captions = decode_text(members["text.json"], f"text.json of {where}")
+        features = decode_array(members["features.npy"], f"features of {where}")
+        boxes = decode_array(members["boxes.npy"], f"boxes of {where}")
+        facts = decode_regions(members["regions.json"], f"regions.json of {where}")
+        count = len(facts.tags)
+        if features.dtype != np.float16 or features.shape != (count, FEATURE_SIZE):
+            raise DamagedFileError(
+                f"features of {where} are {features.dtype} {list(features.shape)}", "Run `mvptr-data verify`."
+            )
+        if boxes.dtype != np.float32 or boxes.shape != (count, 4):
+            raise DamagedFileError(
+                f"boxes of {where} are {boxes.dtype} {list(boxes.shape)}", "Run `mvptr-data verify`."
+            )
         return Sample(
             key=regions["key"],
             shard=number,
             position=regions["position"],
             split=split,
             image_id=regions["image_id"],
-            features=decode_array(members["features.npy"], f"features of {where}"),
-            boxes=decode_array(members["boxes.npy"], f"boxes of {where}"),
-            regions=decode_regions(members["regions.json"], f"regions.json of {where}"),
+            features=features,
+            boxes=boxes,
+            regions=facts,
             captions=captions,
         )

@@ -68,10 +68,13 @@ def extract_regions_command(
     from pipelines.extract_regions import DetectorChoice, extract_regions
 
     quiet = cluster.pop("quiet")
+    given = [_parse_option(option) for option in options]
+    if len(dict(given)) != len(given):
+        raise click.BadParameter("an option is given twice", param_hint="--option")
     summary = extract_regions(
         images,
         out,
-        detector=DetectorChoice(name=detector, options=tuple(sorted(_parse_option(option) for option in options))),
+        detector=DetectorChoice(name=detector, options=tuple(sorted(given))),
         decode=DecodeOptions(max_pixels=max_pixels, min_side=min_side, exif=exif),
         split=split,
         root=root,
@@ -87,11 +90,12 @@ def extract_regions_command(
 
 
 def _parse_option(text: str) -> tuple[str, Any]:
-    """`name=value`, the value read as JSON where it is JSON, else as text."""
+    """`name=value`, the value read as JSON where it is a number, string, boolean or null, else as text."""
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise click.BadParameter(f"{text!r} is not of the form NAME=VALUE", param_hint="--option")
     try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
+        found = json.loads(value)
+    except (json.JSONDecodeError, RecursionError):
         return name, value
+    return name, value if isinstance(found, list | dict) or found != found else found

@@ -25,4 +25,4 @@ def info_command(out: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=1, ensure_ascii=False))
     else:
-        Console(soft_wrap=not sys.stdout.isatty()).print(render(facts))
+        Console(soft_wrap=not sys.stdout.isatty(), markup=False, emoji=False).print(render(facts))

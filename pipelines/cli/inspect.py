@@ -27,7 +27,7 @@ def inspect_command(out: str, key: str, output: Path | None, regions: int) -> No
     Example:
       mvptr-data inspect coco --key 000000000285 --output bear.png
     """
-    from mvptr_data.dataset.keys import encode_key
+    from mvptr_data.keys import encode_key
     from pipelines.inspect_sample import draw_sample, load_sample
 
     sample = load_sample(out, key)

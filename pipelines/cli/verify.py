@@ -37,7 +37,7 @@ def verify_command(out: str, json_file: Path | None, **cluster: Any) -> None:
     if result.findings:
         kinds = sorted({finding.kind for finding in result.findings})
         raise click.ClickException(
-            f"{len(result.findings)} findings ({', '.join(kinds)}). Remove the receipts (.json) of the damaged shards "
-            "and run the commands that wrote them again."
+            f"{len(result.findings)} findings ({', '.join(kinds)}). Remove the receipts (.json) of the damaged shards, or "
+            "captions/ where that is damaged, and run the commands that wrote them again."
         )
     click.echo(f"sound: {result.samples:,} samples in {result.files} files, {result.bytes / 1e6:,.1f} MB")

@@ -64,7 +64,8 @@ def test_the_authors_sample_is_read(reference) -> None:  # type: ignore[no-untyp
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '{"x": ["a", "b"]}', '{"1": ["a", "b", "c", "d"]}', '{"1": ["a", 2]}', '{"1": 5}']
+    "text",
+    ["{", "[]", '{"x": ["a", "b"]}', '{"1": ["a", "b", "c", "d"]}', '{"1": ["a", 2]}', '{"1": 5}', '{"1": "abc"}'],
 )
 def test_malformed_official_files_are_typed_errors(tmp_path: Path, text: str) -> None:
     (tmp_path / "id2phrase.json").write_text(text)

@@ -58,9 +58,10 @@ def test_folders_are_removed_whole_but_never_the_root(store: Store) -> None:
 def test_json_that_is_torn_names_its_file(store: Store) -> None:
     store.write_json("x.json", {"b": 1, "a": "é"})
     assert store.read_json("x.json") == {"a": "é", "b": 1}
-    store.write("x.json", b'{"a"')
-    with pytest.raises(DamagedFileError, match=r"x\.json"):
-        store.read_json("x.json")
+    for torn in (b'{"a"', b"[]", b"[" * 100_000, b"\xff"):
+        store.write("x.json", torn)
+        with pytest.raises(DamagedFileError, match=r"x\.json"):
+            store.read_json("x.json")
 
 
 def test_left_over_temporaries_are_removed(tmp_path: Path) -> None:
@@ -88,3 +89,8 @@ def test_canonical_json_depends_on_the_value_alone(value: dict[str, object]) -> 
     shuffled = dict(reversed(list(value.items())))
     assert canonical_json(value) == canonical_json(shuffled)
     assert digest(value) == digest(json.loads(canonical_json(value)))
+
+
+def test_a_file_url_is_the_local_folder(tmp_path: Path) -> None:
+    store = Store.at(f"file://{tmp_path}")
+    assert store == Store.at(tmp_path) and store.is_local

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +51,7 @@ def test_the_whole_way(world, published: Path, tmp_path: Path) -> None:  # type:
     assert json.loads((tmp_path / "findings.json").read_text())["findings"] == []
     assert (out / "manifest.json").read_bytes() == (published / "manifest.json").read_bytes()
     logs = sorted(path.name.split("-2")[0] for path in (out / "logs").glob("*.log"))
-    assert logs == ["build-phrase-vocab", "extract-regions", "write-shards"]
+    assert logs == ["build-phrase-vocab", "extract-regions", "verify", "write-shards"]
     info = run("info", out)
     assert "11 images in 3 shards" in info.stdout and "11 samples" in info.stdout
     facts = json.loads(run("info", out, "--json").stdout)
@@ -76,6 +77,13 @@ def test_quiet_says_nothing_and_the_log_has_it(world, tmp_path: Path) -> None:  
         (("extract-regions", "{tmp}", "{tmp}/out", "--detector", "yolo"), "compact"),
         (("extract-regions", "{tmp}", "{tmp}/out", "--cluster", "slrum"), "unknown cluster"),
         (("extract-regions", "{tmp}", "{tmp}/out", "--option", "x"), "NAME=VALUE"),
+        (("extract-regions", "{tmp}", "{tmp}/out", "--option", "score_threshold=[1]"), "wrong kind"),
+        (("extract-regions", "{tmp}", "{tmp}/out", "--option", "score_threshold=NaN"), "wrong kind"),
+        (("extract-regions", "{tmp}", "{tmp}/out", "--option", "a=1", "--option", "a=x"), "given twice"),
+        (("extract-regions", "{tmp}/bad\udcff", "{tmp}/out"), "not UTF-8"),
+        (("build-phrase-vocab", "foo://x", "{tmp}/out"), "Protocol not known"),
+        (("build-phrase-vocab", "/dev/null", "{tmp}/out"), "not a regular file"),
+        (("demo", "memory://x"), "is a URL"),
         (("build-phrase-vocab", "{tmp}/none.json", "{tmp}/out"), "no captions at"),
         (("build-phrase-vocab", "{tmp}/c.jsonl", "{tmp}/out", "--spacy-model", "en_no_such_model"), "en_no_such_model"),
         (("build-phrase-vocab", "{tmp}/c.jsonl", "{tmp}/out", "--min-sentences", "0"), "min-sentences"),
@@ -94,6 +102,20 @@ def test_mistakes_are_one_clear_line_and_a_failure(tmp_path: Path, arguments: tu
     [line] = [line for line in result.stderr.splitlines() if line.startswith("Error")]
     assert message in line
     assert "Traceback" not in result.output and not (tmp_path / "out").exists()
+
+
+def test_a_path_that_is_not_utf8_is_one_clear_line(world, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    folder = f"{tmp_path}/bad\udcff"
+    shutil.copytree(world.images, folder)
+    result = run("extract-regions", folder, tmp_path / "out", "--cluster", "inline")
+    assert result.exit_code == 1 and "is not UTF-8" in result.stderr
+
+
+def test_info_shows_paths_as_they_are(data_set: Path, tmp_path: Path) -> None:
+    odd = data_set.rename(tmp_path / "x[red]:dog:")
+    (odd / "a[").mkdir()
+    shown = run("info", odd)
+    assert shown.exit_code == 0 and "x[red]:dog:" in shown.stdout
 
 
 def test_findings_end_with_a_failure(data_set: Path) -> None:

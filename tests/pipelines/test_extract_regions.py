@@ -13,7 +13,7 @@ from PIL import Image
 
 from mvptr_data.dataset.records import decode_array
 from mvptr_data.detectors import Regions, load_detector
-from mvptr_data.errors import BusyError, ConfigurationMismatchError, InputError
+from mvptr_data.errors import BusyError, ConfigurationMismatchError, IncompleteError, InputError
 from mvptr_data.storage import Store
 from pipelines import extract_regions as module
 from pipelines.cluster import ClusterOptions
@@ -209,3 +209,25 @@ def test_img2dataset_tars_and_remote_outputs(world, tmp_path: Path, published: P
     for name in ("00000", "00001", "00002"):
         assert remote.read(f"regions/{name}.tar") == (published / f"regions/{name}.tar").read_bytes()
     assert any(name.endswith(".log") for name in remote.names("logs"))
+
+
+def test_regions_without_their_plan_are_not_taken_for_another_inputs(world, data_set: Path) -> None:  # type: ignore[no-untyped-def]
+    shutil.rmtree(data_set / "plan")
+    with pytest.raises(IncompleteError, match="no plan"):
+        extract_regions(str(world.images), str(data_set), samples_per_shard=4, cluster=INLINE, quiet=True)
+
+
+def test_what_a_killed_worker_leaves_is_gone_when_the_run_ends(
+    world,  # type: ignore[no-untyped-def]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = module.extract_shard
+
+    def leave(task: module.ShardTask, shard: int) -> object:
+        (tmp_path / "out/regions/.00000.tar.1-ff.tmp").write_bytes(b"half")
+        return real(task, shard)
+
+    monkeypatch.setattr(module, "extract_shard", leave)
+    extract_regions(str(world.images), str(tmp_path / "out"), cluster=INLINE, quiet=True)
+    assert not list((tmp_path / "out").rglob("*.tmp"))

@@ -139,3 +139,16 @@ def test_nothing_to_read_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "none.jsonl").write_text('{"image": "1.jpg", "captions": [" "]}\n')
     with pytest.raises(InputError, match="none usable"):
         build(tmp_path / "none.jsonl", tmp_path / "out")
+
+
+def test_what_lies_beside_captions_in_a_folder_changes_nothing(captions: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    captions.rename(folder / captions.name)
+    first = build(folder, tmp_path / "out")
+    (folder / "00000.tar").write_bytes(b"images")
+    (folder / ".DS_Store").write_bytes(b"x")
+    assert build(folder, tmp_path / "out").vocabulary == first.vocabulary
+    (folder / "more.jsonl").write_text('{"image": "z.jpg", "captions": ["A cat."]}\n')
+    with pytest.raises(ConfigurationMismatchError, match="input"):
+        build(folder, tmp_path / "out")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -148,6 +149,11 @@ CONTENT = {
     "not a readable .npy": ("regions", lambda _, members, __: members.update({"boxes.npy": members["boxes.npy"][:-3]})),
     "the parquet 256 x 256": ("regions", json_change("regions.json", lambda facts: facts.update(width=9))),
     "different lengths": ("regions", json_change("regions.json", lambda facts: facts["scores"].pop())),  # type: ignore[attr-defined]
+    "another kind": ("regions", json_change("regions.json", lambda facts: facts.update(width="wide"))),
+    "value of another kind": (
+        "text",
+        json_change("text.json", lambda text: [c.update(text=7) for c in text["captions"]]),
+    ),  # type: ignore[attr-defined]
     "format version 9": ("regions", json_change("regions.json", lambda facts: facts.update(version=9))),
     "the parquet says": ("text", json_change("text.json", lambda text: text["captions"].pop())),  # type: ignore[attr-defined]
     "leave caption": (
@@ -218,3 +224,21 @@ def test_members_that_are_no_files_are_found(data_set: Path) -> None:
     findings = verify(data_set).findings
     assert {finding.file for finding in findings} >= {row["file"]}
     assert any(finding.kind == "alignment" for finding in findings)
+
+
+def test_captions_that_changed_are_found_and_those_that_are_gone_are_not_missed(data_set: Path) -> None:
+    bucket = data_set / "captions/00000.parquet"
+    data = bytearray(bucket.read_bytes())
+    data[len(data) // 3] ^= 1
+    bucket.write_bytes(data)
+    assert [(finding.kind, finding.file) for finding in verify(data_set).findings] == [
+        ("captions", "captions/00000.parquet")
+    ]
+    shutil.rmtree(data_set / "captions")
+    assert verify(data_set).findings == ()
+
+
+def test_a_data_set_that_cannot_be_written_to_is_verified(data_set: Path) -> None:
+    shutil.rmtree(data_set / "logs")
+    (data_set / "logs").write_text("no folder")
+    assert verify(data_set).findings == ()

@@ -2,22 +2,31 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from mvptr_data.dataset.captions import UNMATCHED_SCHEMA
 from mvptr_data.dataset.manifest import load_index, load_manifest
+from mvptr_data.dataset.tables import write_table
 from mvptr_data.errors import ConfigurationMismatchError, IncompleteError, InputError
 from mvptr_data.phrases import PhraseVocabulary
 from mvptr_data.scene_graphs import load_parser, normalize_caption
 from mvptr_data.storage import Store
 from mvptr_model.stream.reader import ShardReader
 from pipelines import parse_captions
+from pipelines import write_shards as module
 from pipelines.cluster import ClusterOptions
+from pipelines.describe_shards import describe_data_set
 from pipelines.extract_regions import extract_regions
+from pipelines.inspect_sample import load_sample
 from pipelines.phrase_vocab import build_phrase_vocab
+from pipelines.verify_shards import verify_shards
 from pipelines.write_shards import write_shards
 
 INLINE = ClusterOptions(cluster="inline")
@@ -140,3 +149,100 @@ def test_a_data_set_may_be_moved(data_set: Path, tmp_path: Path, world, monkeypa
     assert write_shards("moved", cluster=INLINE, quiet=True).samples == 11
     with pytest.raises(ConfigurationMismatchError, match="images"):
         extract_regions(str(tmp_path), "moved", samples_per_shard=4, cluster=INLINE, quiet=True)
+
+
+def test_captions_parsed_anew_are_matched_anew(world, data_set: Path) -> None:  # type: ignore[no-untyped-def]
+    """The folder is removed, as an error about other captions advises, and the text shards are there already."""
+    before = (data_set / "captions/unmatched.parquet").read_bytes()
+    shutil.rmtree(data_set / "captions")
+    build_phrase_vocab([str(world.captions)], str(data_set), min_sentences=2, cluster=INLINE, quiet=True)
+    assert write_shards(str(data_set), cluster=INLINE, quiet=True).shards_written == 0
+    assert (data_set / "captions/unmatched.parquet").read_bytes() == before
+
+
+def test_unmatched_captions_of_another_match_are_not_counted(data_set: Path) -> None:
+    """A run over other captions ended after matching; then the first captions came back."""
+    other = pa.table({"number": [0], "key": ["x"], "split": [None], "caption_id": ["0"], "text": ["A ball."]})
+    write_table(Store.at(data_set), "captions/unmatched.parquet", other.cast(UNMATCHED_SCHEMA))
+    summary = write_shards(str(data_set), cluster=INLINE, quiet=True)
+    assert (summary.unmatched, summary.shards_written) == (0, 0)
+
+
+def test_a_vocabulary_of_other_captions_is_refused_unless_named(world, data_set: Path) -> None:  # type: ignore[no-untyped-def]
+    """A run that ended between parsing and counting leaves the vocabulary of the captions before."""
+    old = (data_set / "phrase_vocab.parquet").read_bytes()
+    shutil.rmtree(data_set / "captions")
+    captions = data_set / "other.jsonl"
+    captions.write_text("".join(world.captions.read_text().splitlines(keepends=True)[1:]))
+    build_phrase_vocab([str(captions)], str(data_set), min_sentences=2, cluster=INLINE, quiet=True)
+    (data_set / "phrase_vocab.parquet").write_bytes(old)
+    with pytest.raises(IncompleteError, match="build-phrase-vocab"):
+        write_shards(str(data_set), cluster=INLINE, quiet=True)
+    named = str(data_set / "phrase_vocab.parquet")
+    assert write_shards(str(data_set), vocab=named, cluster=INLINE, quiet=True).samples == 10
+
+
+def test_the_published_vocabulary_is_never_changed_under_its_name(
+    world,  # type: ignore[no-untyped-def]
+    data_set: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same phrases, counted otherwise; the run ends before it publishes."""
+    build_phrase_vocab([str(world.captions)], str(data_set), min_sentences=2, cluster=INLINE, quiet=True)
+    vocabulary = PhraseVocabulary.load(str(data_set / "phrase_vocab.parquet"))
+    recounted = replace(vocabulary, configuration={**vocabulary.configuration, "split": "train"})
+    recounted.save(Store.at(data_set), "phrase_vocab.parquet")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "_publish", stop)
+        write_shards(str(data_set), cluster=INLINE, quiet=True)
+    assert verify_shards(str(data_set), quiet=True).findings == ()
+    write_shards(str(data_set), cluster=INLINE, quiet=True)
+    with ShardReader(str(data_set)) as reader:
+        assert reader.vocabulary().configuration["split"] == "train"
+
+
+def test_captions_go_to_the_sound_one_of_two_images_with_a_key(world, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """The first tar is cut within the picture; the second has it whole."""
+    picture = sorted(world.images.glob("*.jpg"))[0]
+    folder = tmp_path / "tars"
+    folder.mkdir()
+    for name in ("0.tar", "1.tar"):
+        with tarfile.open(folder / name, "w") as tar:
+            tar.add(picture, picture.name)
+    (folder / "0.tar").write_bytes((folder / "0.tar").read_bytes()[:2000])
+    out = str(tmp_path / "out")
+    extract_regions(str(folder), out, cluster=INLINE, quiet=True)
+    build_phrase_vocab([str(world.captions)], out, min_sentences=2, cluster=INLINE, quiet=True)
+    assert write_shards(out, cluster=INLINE, quiet=True).samples == 1
+    with ShardReader(out) as reader:
+        assert reader[0].key == picture.stem and reader[0].captions
+    assert load_sample(out, picture.stem).position == reader_position(out)
+
+
+def reader_position(out: str) -> int:
+    with ShardReader(out) as reader:
+        return reader[0].position
+
+
+def test_info_counts_shards_of_the_newest_generation_only(
+    world,  # type: ignore[no-untyped-def]
+    data_set: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    build_phrase_vocab([str(world.captions)], str(data_set), min_sentences=3, cluster=INLINE, quiet=True)
+    real = module.write_text_shard
+
+    def first_only(task: module.TextTask, shard: int) -> object:
+        if shard:
+            raise KeyboardInterrupt
+        return real(task, shard)
+
+    monkeypatch.setattr(module, "write_text_shard", first_only)
+    with pytest.raises(KeyboardInterrupt):
+        write_shards(str(data_set), cluster=INLINE, quiet=True)
+    text = describe_data_set(str(data_set))["fields"]["text"]
+    assert (text["generation"], text["shards_done"], text["counts"]["inputs"]) == (1, 1, 4)

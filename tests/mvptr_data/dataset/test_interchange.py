@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import webdataset as wds
 
-from mvptr_data.dataset.keys import encode_key
 from mvptr_data.dataset.records import decode_array
+from mvptr_data.keys import encode_key
 
 
 def test_plain_webdataset_reads_every_sample(published: Path) -> None:

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from mvptr_data.dataset import locks
 from mvptr_data.dataset.locks import STALE_AFTER, hold_lock
 from mvptr_data.errors import BusyError
 from mvptr_data.storage import Store
@@ -62,6 +65,33 @@ def test_the_lock_of_another_host_is_taken_over_when_it_is_stale(tmp_path: Path,
 
 def test_an_unreadable_lock_protects_nobody(tmp_path: Path) -> None:
     store = Store.at(tmp_path)
-    store.write("locks/regions.json", b"{")
+    for text in (b"{", b"[]", b"{}"):
+        store.write("locks/regions.json", text)
+        with hold_lock(store, "regions"):
+            pass
+
+
+def test_of_many_that_start_at_once_one_holds(tmp_path: Path) -> None:
+    held, done, barrier = [], threading.Event(), threading.Barrier(6)
+
+    def start() -> None:
+        barrier.wait()
+        with contextlib.suppress(BusyError), hold_lock(Store.at(tmp_path), "regions"):
+            held.append(threading.get_ident())
+            done.wait(0.5)
+
+    threads = [threading.Thread(target=start) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(held) == 1
+
+
+def test_a_lock_that_was_taken_over_is_not_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "HEARTBEAT_SECONDS", 0.01)
+    store = Store.at(tmp_path)
     with hold_lock(store, "regions"):
-        pass
+        store.write_json("locks/regions.json", {"token": "another's"})
+        time.sleep(0.1)
+    assert store.read_json("locks/regions.json") == {"token": "another's"}

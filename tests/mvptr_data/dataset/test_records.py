@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,25 +22,13 @@ from mvptr_data.dataset.records import (
     encode_text,
     geometry,
 )
+from mvptr_data.detectors import Regions
 from mvptr_data.errors import DamagedFileError, FormatVersionError
 
 
-@dataclass(frozen=True)
-class Found:
-    """Regions of one image, as a detector gives them."""
-
-    boxes: NDArray[np.float32]
-    features: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    labels: NDArray[np.int32]
-    tags: tuple[str, ...]
-    attributes: tuple[tuple[str, ...], ...]
-    attribute_scores: tuple[tuple[float, ...], ...]
-
-
-def found(count: int) -> Found:
+def found(count: int) -> Regions:
     random = np.random.default_rng(count)
-    return Found(
+    return Regions(
         boxes=np.sort(random.uniform(0, 90, (count, 2, 2)), axis=1).reshape(count, 4).astype(np.float32),
         features=random.standard_normal((count, 2048)).astype(np.float32),
         scores=np.linspace(1, 0.1, count, dtype=np.float32),
@@ -68,8 +57,11 @@ def test_features_beyond_float16_and_uneven_counts_are_refused() -> None:
     regions = found(2)
     with pytest.raises(ValueError, match="float16"):
         encode_regions(replace(regions, features=regions.features * 1e6), 100, 90)
+    with pytest.raises(ValueError, match="box is NaN"):
+        encode_regions(replace(regions, boxes=regions.boxes * np.float32("nan")), 100, 90)
     with pytest.raises(ValueError, match="entries"):
-        encode_regions(replace(regions, tags=("one",)), 100, 90)
+        uneven = {name: getattr(regions, name) for name in Regions.__slots__} | {"tags": ("one",)}
+        encode_regions(SimpleNamespace(**uneven), 100, 90)  # type: ignore[arg-type]
 
 
 CAPTIONS = st.lists(
@@ -106,6 +98,18 @@ def test_another_version_and_torn_json_are_typed_errors() -> None:
         decode_regions(b'{"version": 1}', "here")
     with pytest.raises(DamagedFileError, match="here"):
         decode_array(encode_array(np.zeros(3))[:-1], "here")
+    with pytest.raises(DamagedFileError, match="here"):
+        decode_regions(b"[" * 100_000, "here")
+
+
+@pytest.mark.parametrize(
+    ("shape", "odd"), [(b"(3,), }", b"(3, },"), (b"(3,), }" + b" " * 11, b"(9" + b"9" * 12 + b",), }")]
+)
+def test_a_header_that_cannot_be_is_a_typed_error(shape: bytes, odd: bytes) -> None:
+    sound = encode_array(np.zeros(3))
+    assert shape in sound
+    with pytest.raises(DamagedFileError, match="here"):
+        decode_array(sound.replace(shape, odd.ljust(len(shape))), "here")
 
 
 def test_no_pickle_is_read() -> None:

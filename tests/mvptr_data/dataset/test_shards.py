@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mvptr_data.dataset.fields import TEXT
-from mvptr_data.dataset.receipts import is_finished, read_receipt
+from mvptr_data.dataset.receipts import is_finished, read_receipt, write_receipt
 from mvptr_data.dataset.records import encode_text
 from mvptr_data.dataset.shards import read_rows, shard_writer
 from mvptr_data.errors import DamagedFileError, SampleFault
@@ -103,3 +104,13 @@ def test_members_must_be_the_fields(tmp_path: Path) -> None:
 def test_faults_are_filed_under_known_classes_only() -> None:
     with pytest.raises(ValueError, match="no_such_class"):
         SampleFault("no_such_class", "x")
+
+
+def test_a_receipt_names_no_file_but_its_own(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    write(store)
+    receipt = read_receipt(store, "text", 3)
+    assert receipt is not None
+    write_receipt(store, replace(receipt, tar=replace(receipt.tar, name="../outside.tar")))
+    with pytest.raises(DamagedFileError, match=r"00003\.json"):
+        read_receipt(store, "text", 3)

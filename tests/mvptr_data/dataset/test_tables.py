@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mvptr_data.dataset.tables import described, open_table, read_table, table_writer, write_table
-from mvptr_data.errors import DamagedFileError
+from mvptr_data.errors import DamagedFileError, FormatVersionError
 from mvptr_data.storage import Store
 
 SCHEMA = described(pa.schema([("number", pa.int64())]), "captions")
@@ -61,3 +66,16 @@ def test_nothing_appears_when_writing_fails(tmp_path: Path) -> None:
         writer.write_table(table(1))
         raise RuntimeError("stop")
     assert list(tmp_path.iterdir()) == []
+
+
+@given(st.randoms(use_true_random=False))
+def test_a_flipped_bit_is_a_typed_error_or_harmless(random: Random) -> None:
+    with TemporaryDirectory() as folder:
+        store = Store.at(folder)
+        texts = described(pa.schema([("text", pa.string())]), "captions", note="what it is")
+        write_table(store, "t.parquet", pa.table({"text": ["eins", "zwei", "drei"]}).cast(texts))
+        data = bytearray(store.read("t.parquet"))
+        data[random.randrange(len(data))] ^= 1 << random.randrange(8)
+        store.write("t.parquet", bytes(data))
+        with contextlib.suppress(DamagedFileError, FormatVersionError):
+            read_table(store, "t.parquet", "captions").to_pylist()

@@ -1,13 +1,23 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mvptr_data.errors import DamagedFileError, IncompleteError
+from mvptr_data.storage import Store, digest
 from mvptr_model.stream import reader as module
 from mvptr_model.stream.reader import ShardReader
+from pipelines.cluster import ClusterOptions
+from pipelines.extract_regions import extract_regions
+from pipelines.phrase_vocab import build_phrase_vocab
+from pipelines.write_shards import write_shards
 
 
 def test_samples_are_aligned_and_typed(published: Path) -> None:
@@ -37,15 +47,22 @@ def test_any_sample_by_its_number(published: Path, monkeypatch: pytest.MonkeyPat
                 reader[number]
 
 
-def test_only_samples_with_every_field_are_there(data_set: Path) -> None:
+def test_only_samples_with_every_field_are_there(world, published: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """A text fault takes its sample out; the ones around it stay aligned."""
-    from mvptr_data.dataset.receipts import read_receipt
-    from mvptr_data.storage import Store
-
-    with ShardReader(str(data_set)) as reader:
-        keys = [sample.key for sample in reader]
-    receipt = read_receipt(Store.at(data_set), "text", 0)
-    assert receipt is not None and receipt.counts["ok"] == 4 and len(keys) == 11
+    out, captions = str(tmp_path / "out"), tmp_path / "captions.jsonl"
+    records = [json.loads(line) for line in world.captions.read_text().splitlines()]
+    captions.write_text("".join(json.dumps(record) + "\n" for record in records if record["image"] != "000005.jpg"))
+    inline = ClusterOptions(cluster="inline")
+    extract_regions(str(world.images), out, samples_per_shard=4, cluster=inline, quiet=True)
+    build_phrase_vocab([str(captions)], out, min_sentences=2, cluster=inline, quiet=True)
+    write_shards(out, cluster=inline, quiet=True)
+    with ShardReader(out) as reader, ShardReader(str(published)) as whole:
+        expected = [sample for sample in whole if sample.key != "000005"]
+        assert len(reader) == len(expected) == 10
+        for sample, other in zip(reader, expected, strict=True):
+            assert (sample.key, sample.shard, sample.position) == (other.key, other.shard, other.position)
+            assert [caption.text for caption in sample.captions] == [caption.text for caption in other.captions]
+            np.testing.assert_array_equal(sample.features, other.features)
 
 
 def test_what_is_not_published_or_torn_is_a_typed_error(data_set: Path, tmp_path: Path) -> None:
@@ -58,3 +75,49 @@ def test_what_is_not_published_or_torn_is_a_typed_error(data_set: Path, tmp_path
     (data_set / "regions/00001.parquet").write_bytes(b"")
     with pytest.raises(DamagedFileError, match="00001"):
         ShardReader(str(data_set))
+
+
+@pytest.mark.parametrize("column", ["file", "rows_file"])
+def test_an_index_leads_nobody_out_of_its_folder(data_set: Path, column: str) -> None:
+    change_index(data_set, lambda rows: rows[0].update({column: f"../outside/{rows[0][column]}"}))
+    with pytest.raises(DamagedFileError, match="outside"):
+        ShardReader(str(data_set))
+
+
+def test_a_manifest_leads_nobody_out_of_its_folder(data_set: Path) -> None:
+    change_manifest(data_set, lambda manifest: manifest["phrase_vocab"].update(name="../../vocabulary.parquet"))
+    with pytest.raises(DamagedFileError, match="vocabulary"):
+        ShardReader(str(data_set))
+
+
+def test_a_shard_that_is_missing_in_the_index_is_a_typed_error(data_set: Path) -> None:
+    change_index(data_set, lambda rows: rows.pop())
+    with pytest.raises(DamagedFileError, match="each shard"):
+        ShardReader(str(data_set))
+
+
+def test_arrays_of_another_shape_are_a_typed_error(data_set: Path) -> None:
+    """Found without digests: the numbers of regions in a sample's members must agree."""
+    with ShardReader(str(data_set)) as reader:
+        first = reader[0]
+    tar = data_set / "regions/00000.tar"
+    header = f"'shape': ({len(first.boxes)}, 4)".encode()
+    tar.write_bytes(tar.read_bytes().replace(header, f"'shape': (4, {len(first.boxes)})".encode(), 1))
+    with ShardReader(str(data_set)) as reader, pytest.raises(DamagedFileError, match="boxes of"):
+        reader[0]
+
+
+def change_index(data_set: Path, change: Callable[[list[dict[str, Any]]], object]) -> None:
+    """Change the index's rows; its digest and the manifest's agree with it afterwards."""
+    table = pq.read_table(data_set / "index.parquet")
+    change(rows := table.to_pylist())
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), data_set / "index.parquet")
+    sha256 = Store.at(data_set).sha256("index.parquet")
+    change_manifest(data_set, lambda manifest: manifest["index"].update(sha256=sha256))
+
+
+def change_manifest(data_set: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    manifest = Store.at(data_set).read_json("manifest.json")
+    del manifest["digest"]
+    change(manifest)
+    Store.at(data_set).write_json("manifest.json", manifest | {"digest": digest(manifest)})

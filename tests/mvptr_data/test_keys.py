@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvptr_data.dataset.keys import MAX_ENCODED_BYTES, check_key, decode_key, encode_key, key_of
 from mvptr_data.errors import SampleFault
+from mvptr_data.keys import MAX_ENCODED_BYTES, check_key, decode_key, encode_key, key_of
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 
