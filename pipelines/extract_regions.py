@@ -7,11 +7,8 @@ plan and skips every shard that has a sound receipt.
 from __future__ import annotations
 
 import functools
-import hashlib
-import platform
 import time
-import warnings
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,57 +16,20 @@ from typing import Any
 from mvptr_data.dataset import layout
 from mvptr_data.dataset.fields import REGIONS, claim, load_state
 from mvptr_data.dataset.locks import hold_lock
-from mvptr_data.dataset.plan import Plan, check_same_plan, load_plan, read_rows, ref_of, write_plan
-from mvptr_data.dataset.receipts import Receipt, is_finished, read_receipt
-from mvptr_data.dataset.records import encode_regions
-from mvptr_data.dataset.shards import ShardWriter, shard_writer
-from mvptr_data.detectors import Detector, Regions, load_detector
-from mvptr_data.errors import ConfigurationMismatchError, IncompleteError, InputError, SampleFault
-from mvptr_data.sources.decoding import DecodedImage, DecodeOptions, decode_image
-from mvptr_data.sources.images import ImageRef, list_images, read_image_bytes
-from mvptr_data.storage import Store, digest
+from mvptr_data.dataset.plan import Plan, check_same_plan, load_plan, write_plan
+from mvptr_data.dataset.receipts import is_finished, read_receipt
+from mvptr_data.errors import IncompleteError, InputError
+from mvptr_data.sources.decoding import DecodeOptions
+from mvptr_data.sources.images import ImageRef, list_images
+from mvptr_data.storage import Store
 from pipelines.cluster import Cluster, ClusterOptions, TaskFailure, once_per_process, open_cluster
 from pipelines.console import Reporter, reporting
-from pipelines.overlap import in_batches, prefetch
-
-#: Images handed to the detector at once.
-BATCH_SIZE = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DetectorChoice:
-    """A detector by name and options; hashable, so that each process makes it once."""
-
-    name: str = "compact"
-    options: tuple[tuple[str, Any], ...] = ()
-
-    def load(self, threads: int) -> Detector:
-        """Raises `InputError` (unknown name or option, unusable value), `MissingDependencyError`, `DamagedFileError`."""
-        try:
-            detector = load_detector(self.name, **dict(self.options))
-        except TypeError as error:
-            given = ", ".join(f"{name}={value!r}" for name, value in self.options)
-            raise InputError(f"an option of {given} has a value of the wrong kind ({error})", "Correct it.") from error
-        import torch  # after the detector has said, in one line, that torch is missing
-
-        torch.set_num_threads(threads)
-        return detector
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardTask:
-    """All a worker needs to know; a few hundred bytes."""
-
-    root: str
-    detector: DetectorChoice
-    decode: DecodeOptions
-    threads: int
-    configuration_digest: str
+from pipelines.extract_shard import DetectorChoice, ShardTask, extract_shard, regions_configuration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtractionSummary:
-    """What a data set's regions are after a run. `counts`: inputs, ok and each fault class; `done` shards were skipped."""
+    """What a data set's regions are after a run. `counts`: inputs, ok and each fault class."""
 
     plan: Plan
     counts: Mapping[str, int]
@@ -105,7 +65,7 @@ def extract_regions(
     with reporting(quiet=quiet) as reporter:
         started = time.monotonic()
         made = once_per_process(DetectorChoice.load, detector, cluster.threads)
-        configuration = _configuration(made, decode)
+        configuration = regions_configuration(made, decode)
         source = {"images": Store.at(images).root, "split": split, "root": root}
         first = None if store.exists(layout.PLAN) else _check_images(store, images, split, root)
         with hold_lock(store, REGIONS.name):
@@ -141,118 +101,6 @@ def extract_regions(
     return summary
 
 
-def extract_shard(task: ShardTask, shard: int) -> Receipt:
-    """Decode, detect and write one shard; returns its receipt. Idempotent: the same bytes whenever and wherever it runs."""
-    detector = once_per_process(DetectorChoice.load, task.detector, task.threads)
-    if digest(_configuration(detector, task.decode)) != task.configuration_digest:
-        raise ConfigurationMismatchError(
-            "a worker's detector is not the one this run was started with",
-            "Give all workers the same release and weights, and start them again.",
-        )
-    # Pillow warns of odd metadata in images that are sound.
-    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-    store = Store(task.root)
-    rows = read_rows(store, shard)
-    seconds: defaultdict[str, float] = defaultdict(float)
-    decoded = prefetch(_decode(rows, task.decode, seconds), 2 * BATCH_SIZE)
-    detected = prefetch(_detect(detector, decoded, seconds), 2)
-    with shard_writer(
-        store,
-        REGIONS,
-        shard,
-        configuration_digest=task.configuration_digest,
-        seconds=seconds,
-        environment=_environment(),
-    ) as (writer, receipts):
-        for batch in detected:
-            start = time.perf_counter()
-            for found in batch:
-                _write(writer, found)
-            seconds["write"] += time.perf_counter() - start
-    return receipts[0]
-
-
-def _write(writer: ShardWriter, sample: _Sample) -> None:
-    if isinstance(sample.regions, SampleFault):
-        writer.add_fault(sample.key, sample.regions, sample.facts)
-        return
-    assert sample.regions is not None, "a sample is written after it was detected"
-    try:
-        members = encode_regions(sample.regions, sample.facts["width"], sample.facts["height"])
-    except ValueError as error:
-        writer.add_fault(sample.key, SampleFault("detector_error", str(error)), sample.facts)
-    else:
-        writer.add(sample.key, members, {**sample.facts, "regions": len(sample.regions.scores)})
-
-
-def _configuration(detector: Detector, decode: DecodeOptions) -> dict[str, Any]:
-    """All that decides the bytes of the regions."""
-    return {"detector": detector.configuration(), "decode": decode.configuration(), "feature_dtype": "float16"}
-
-
-@dataclass(slots=True)
-class _Sample:
-    """One input on its way: first with an image, then with regions; a fault stays what it is."""
-
-    key: str
-    facts: dict[str, Any]
-    image: DecodedImage | None
-    regions: Regions | SampleFault | None = None
-
-
-def _decode(
-    rows: Iterable[Mapping[str, Any]], options: DecodeOptions, seconds: defaultdict[str, float]
-) -> Iterator[_Sample]:
-    """Read and decode each planned input."""
-    for row in rows:
-        start = time.perf_counter()
-        facts: dict[str, Any] = {}
-        try:
-            if row["fault"] is not None:
-                raise SampleFault(row["fault"], row["message"])
-            data = read_image_bytes(ref_of(dict(row)))
-            sha256 = hashlib.sha256(data)
-            facts |= {"sha256": sha256.hexdigest(), "image_id": int.from_bytes(sha256.digest()[:8], "big")}
-            image = decode_image(data, options)
-            facts |= {"width": image.width, "height": image.height, "format": image.format, "mode": image.mode}
-            sample = _Sample(row["key"], facts, image)
-        except SampleFault as fault:
-            sample = _Sample(row["key"], facts, None, fault)
-        seconds["decode"] += time.perf_counter() - start
-        yield sample
-
-
-def _detect(
-    detector: Detector, samples: Iterable[_Sample], seconds: defaultdict[str, float]
-) -> Iterator[list[_Sample]]:
-    """Run the detector over batches; images are released as soon as they were seen."""
-    for batch in in_batches(samples, BATCH_SIZE):
-        start = time.perf_counter()
-        seen = [sample for sample in batch if sample.image is not None]
-        for sample, regions in zip(
-            seen, _detect_each(detector, [sample.image.image for sample in seen if sample.image]), strict=True
-        ):
-            sample.regions, sample.image = regions, None
-        seconds["detect"] += time.perf_counter() - start
-        yield batch
-
-
-def _detect_each(detector: Detector, images: list[Any]) -> list[Regions | SampleFault]:
-    """The regions of each image. One that breaks the detector is found by trying each alone, and becomes a fault."""
-    if not images:
-        return []
-    try:
-        return list(detector.detect(images))
-    except (RuntimeError, ValueError, ArithmeticError, IndexError) as error:
-        if len(images) == 1:
-            return [
-                SampleFault(
-                    "detector_error", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-                )
-            ]
-        return [_detect_each(detector, [image])[0] for image in images]
-
-
 def _check_images(store: Store, images: str, split: str | None, root: str | None) -> Iterator[ImageRef]:
     """The listing, begun: a wrong path or an empty folder fails here, before anything is written."""
     if load_state(store, REGIONS.name) is not None:
@@ -277,9 +125,8 @@ def _check_images(store: Store, images: str, split: str | None, root: str | None
 def _planned(
     store: Store, reporter: Reporter, refs: Iterator[ImageRef] | None, source: dict[str, Any], samples_per_shard: int
 ) -> Plan:
-    if refs is None or store.exists(
-        layout.PLAN
-    ):  # the latter: planned by another run while this one waited for the lock
+    # A plan may have been written by another run since `refs` were listed, just before this run took the lock.
+    if refs is None or store.exists(layout.PLAN):
         plan = load_plan(store)
         check_same_plan(plan, store, source, samples_per_shard)
         reporter.say(f"going on with the stored plan: {plan.images:,} images in {plan.shards} shards")
@@ -331,16 +178,3 @@ def _report(reporter: Reporter, store: Store, summary: ExtractionSummary) -> Non
     )
     if faults:
         reporter.say(f"every fault has a row with its key and reason in {store.path(REGIONS.name)}/*.parquet")
-
-
-def _environment() -> dict[str, str]:
-    """What may change bytes without being configuration; recorded in receipts, outside their digest."""
-    import torch
-    import torchvision
-
-    return {
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-    }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mvptr_data.dataset.manifest import IndexRow, load_index, load_manifest
 from mvptr_data.dataset.plan import load_plan
-from mvptr_data.dataset.verify import Finding, verify_shard, verify_whole
+from mvptr_data.dataset.verify import Finding, verify_samples, verify_shard, verify_whole
 from mvptr_data.phrases import PhraseVocabulary
 from mvptr_data.storage import Store
 from pipelines.cluster import ClusterOptions, once_per_process, open_cluster
@@ -50,6 +50,8 @@ def verify_shards(out: str, *, cluster: ClusterOptions | None = None, quiet: boo
                 for _, found in running.complete(check, index):
                     findings += found
                     step.advance()
+            if not findings:
+                findings += verify_samples(store, manifest, index)
         for finding in findings:
             reporter.say(describe(finding))
     return Verification(

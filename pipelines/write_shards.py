@@ -19,14 +19,14 @@ from typing import Any
 
 from mvptr_data.dataset import layout
 from mvptr_data.dataset.captions import CaptionStore
-from mvptr_data.dataset.fields import OK, REGIONS, TEXT, FieldState, claim_generation, load_state
+from mvptr_data.dataset.fields import REGIONS, TEXT, FieldState, claim_generation, load_state
 from mvptr_data.dataset.locks import hold_lock
 from mvptr_data.dataset.manifest import publish
 from mvptr_data.dataset.plan import Plan, load_plan
 from mvptr_data.dataset.plan import read_rows as read_plan_rows
 from mvptr_data.dataset.receipts import Receipt, is_finished, read_receipt
 from mvptr_data.dataset.records import Caption, TextPhrase, encode_text
-from mvptr_data.dataset.shards import read_rows, shard_writer
+from mvptr_data.dataset.shards import aligned_samples, shard_writer
 from mvptr_data.errors import DamagedFileError, IncompleteError, SampleFault
 from mvptr_data.phrases import PhraseVocabulary
 from mvptr_data.storage import Store
@@ -89,7 +89,9 @@ def write_shards(
                     _write(store, reporter, running, plan, captions, state, missing)
                 store.remove_temporaries(TEXT.name)  # of workers that were killed on the way
             texts = [_receipt(store, TEXT.name, shard) for shard in range(plan.shards)]
-            samples = sum(_samples(store, pair) for pair in zip(regions, texts, strict=True))
+            samples = sum(
+                aligned_samples(store, [one.rows.name, two.rows.name]) for one, two in zip(regions, texts, strict=True)
+            )
             manifest = _publish(store, plan, [*regions, *texts], state, samples, captions, vocabulary, unmatched)
             store.remove_folder(STAGING)
         totals = manifest["fields"][TEXT.name]["totals"]
@@ -221,12 +223,6 @@ def _caption(row: Mapping[str, Any], vocabulary: PhraseVocabulary) -> Caption:
         text=row["text"],
         phrases=tuple(phrase for _, _, phrase in sorted(known, key=itemgetter(0, 1))),
     )
-
-
-def _samples(store: Store, pair: tuple[Receipt, Receipt]) -> int:
-    """The positions of a shard where both fields are `ok`."""
-    regions, text = (read_rows(store, receipt.rows.name, ["status"]) for receipt in pair)
-    return sum(one["status"] == other["status"] == OK for one, other in zip(regions, text, strict=True))
 
 
 def _publish(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -22,7 +22,7 @@ from mvptr_data.dataset.manifest import IndexRow
 from mvptr_data.dataset.plan import Plan, read_keys
 from mvptr_data.dataset.receipts import read_receipt
 from mvptr_data.dataset.records import FEATURE_SIZE, decode_array, decode_regions, decode_text
-from mvptr_data.dataset.shards import read_rows
+from mvptr_data.dataset.shards import aligned_samples, read_rows
 from mvptr_data.errors import FAULT_CLASSES, MvptrError
 from mvptr_data.keys import encode_key
 from mvptr_data.storage import Store
@@ -88,9 +88,28 @@ def _check_index(plan: Plan, manifest: dict[str, Any], index: list[IndexRow]) ->
             ("inputs", entry["counts"]["inputs"], sum(row.inputs for row in rows)),
             ("samples", entry["counts"]["ok"], sum(row.samples for row in rows)),
             ("bytes", entry["bytes"], sum(row.bytes for row in rows)),
+            ("captions", entry["totals"].get("captions"), _total(row.captions for row in rows)),
         ):
             if promised != found:
                 yield finding(f"{field} has {found} {name}, the manifest promises {promised}")
+
+
+def _total(counts: Iterable[int | None]) -> int | None:
+    """The sum of counts; None where a field does not count."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def verify_samples(store: Store, manifest: dict[str, Any], index: list[IndexRow]) -> list[Finding]:
+    """Whether as many samples have every field as the manifest promises. Call it where every shard is sound."""
+    by_shard: dict[int, list[str]] = {}
+    for row in index:
+        by_shard.setdefault(row.shard, []).append(row.rows_file)
+    found = sum(aligned_samples(store, names) for names in by_shard.values())
+    if found == manifest["samples"]:
+        return []
+    message = f"{found} samples have every field, the manifest promises {manifest['samples']}"
+    return [Finding(kind="count", file=layout.MANIFEST, message=message)]
 
 
 def verify_shard(store: Store, row: IndexRow, known_phrase: KnownPhrase) -> list[Finding]:
@@ -152,6 +171,8 @@ def _check_rows(store: Store, row: IndexRow, rows: list[dict[str, Any]]) -> Iter
     if (len(rows), samples) != (row.inputs, row.samples):
         promised = f"{row.inputs} and {row.samples}"
         yield finding("count", f"{len(rows)} rows with {samples} samples, the index promises {promised}")
+    if row.captions is not None and (captions := sum(item["captions"] or 0 for item in rows)) != row.captions:
+        yield finding("count", f"{captions} captions, the index promises {row.captions}")
 
 
 def _check_members(

@@ -65,7 +65,8 @@ def extract_regions_command(
       mvptr-data extract-regions photos/ coco --detector compact --workers 2
     """
     from mvptr_data.sources.decoding import DecodeOptions
-    from pipelines.extract_regions import DetectorChoice, extract_regions
+    from pipelines.extract_regions import extract_regions
+    from pipelines.extract_shard import DetectorChoice
 
     quiet = cluster.pop("quiet")
     given = [_parse_option(option) for option in options]

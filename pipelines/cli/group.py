@@ -25,9 +25,8 @@ class _Group(click.Group):
         except PermissionError as error:
             raise click.ClickException(f"no permission for {error.filename!r}. Check its owner and mode.") from error
         except OSError as error:
-            if error.errno is None:
-                raise
-            raise click.ClickException(f"{error.strerror}: {error.filename or ''}".rstrip(": ")) from error
+            message = f"{error.strerror}: {error.filename or ''}".rstrip(": ") if error.strerror else str(error)
+            raise click.ClickException(message or type(error).__name__) from error
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -15,7 +15,7 @@ from mvptr_data.dataset.records import decode_array
 from mvptr_data.detectors import Regions, load_detector
 from mvptr_data.errors import BusyError, ConfigurationMismatchError, IncompleteError, InputError
 from mvptr_data.storage import Store
-from pipelines import extract_regions as module
+from pipelines import extract_shard as module
 from pipelines.cluster import ClusterOptions
 from pipelines.extract_regions import DetectorChoice, extract_regions
 

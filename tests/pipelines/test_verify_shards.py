@@ -83,7 +83,9 @@ def test_manifest_and_index_are_not_trusted_when_changed(data_set: Path, tmp_pat
 Members = dict[str, bytes]
 
 
-def rewrite(path: Path, field: str, change: Callable[[str, Members, dict[str, object]], None]) -> None:
+def rewrite(
+    path: Path, field: str, change: Callable[[str, Members, dict[str, object]], None], samples: int | None = None
+) -> None:
     """Write shard 0 of a field again with `change` applied to each sample, and publish it: sound digests, unsound contents."""
     store = Store.at(path)
     plan, manifest = load_plan(store), load_manifest(store)
@@ -109,7 +111,7 @@ def rewrite(path: Path, field: str, change: Callable[[str, Members, dict[str, ob
         plan,
         [receipt for receipt in receipts if receipt],
         configurations={name: state.configuration for name, state in states.items() if state},
-        samples=manifest["samples"],
+        samples=samples or manifest["samples"],
         facts={name: manifest[name] for name in ("captions", "phrase_vocab")},
     )
 
@@ -179,6 +181,14 @@ def test_unsound_contents_are_found_though_digests_agree(data_set: Path, message
     findings = verify(data_set).findings
     assert findings and all(finding.file.startswith(f"{field}/00000") for finding in findings)
     assert any(message in finding.message for finding in findings), [finding.message for finding in findings][:3]
+
+
+def test_counts_that_are_not_so_are_found(data_set: Path) -> None:
+    """The manifest's samples and the captions of a shard, with digests that agree."""
+    rewrite(data_set, "text", lambda *_: None, samples=12)
+    assert [finding.message for finding in verify(data_set).findings] == [
+        "11 samples have every field, the manifest promises 12"
+    ]
 
 
 def test_rewriting_without_a_change_is_sound(data_set: Path) -> None:

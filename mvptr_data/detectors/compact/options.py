@@ -28,6 +28,13 @@ class CompactOptions:
     proposals: int = 60
 
     def __post_init__(self) -> None:
+        for name, kinds, called in (
+            *((name, (int, float), "a number") for name in ("score_threshold", "nms_iou")),
+            *((name, (int,), "a whole number") for name in ("min_regions", "max_regions", "proposals")),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise InputError(f"{name} is {value!r}", f"Give {called}.")
         if self.precision not in PRECISIONS:
             raise InputError(f"precision is {self.precision!r}", f"Choose one of: {', '.join(PRECISIONS)}.")
         if not 0.0 < self.nms_iou <= 1.0:

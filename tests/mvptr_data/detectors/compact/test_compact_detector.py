@@ -139,7 +139,17 @@ def test_the_configuration_tells_apart_what_changes_the_output(detector: Detecto
 
 
 @pytest.mark.parametrize(
-    "option", [{"precision": "fp8"}, {"nms_iou": 0.0}, {"proposals": 0}, {"score_threshold": 2.0}, {"min_regions": 0}]
+    "option",
+    [
+        {"max_regions": 1.5},
+        {"score_threshold": "abc"},
+        {"proposals": True},
+        {"precision": "fp8"},
+        {"nms_iou": 0.0},
+        {"proposals": 0},
+        {"score_threshold": 2.0},
+        {"min_regions": 0},
+    ],
 )
 def test_options_that_cannot_be_used_are_refused(option: dict[str, object]) -> None:
     with pytest.raises(InputError):
