@@ -20,7 +20,7 @@ from mvptr_data.dataset.receipts import Receipt
 from mvptr_data.dataset.records import encode_regions
 from mvptr_data.dataset.shards import ShardWriter, shard_writer
 from mvptr_data.detectors import Detector, Regions, load_detector
-from mvptr_data.errors import ConfigurationMismatchError, InputError, SampleFault
+from mvptr_data.errors import ConfigurationMismatchError, SampleFault
 from mvptr_data.sources.decoding import DecodedImage, DecodeOptions, decode_image
 from mvptr_data.sources.images import read_image_bytes
 from mvptr_data.storage import Store, digest
@@ -40,11 +40,7 @@ class DetectorChoice:
 
     def load(self, threads: int) -> Detector:
         """Raises `InputError` (unknown name or option, unusable value), `MissingDependencyError`, `DamagedFileError`."""
-        try:
-            detector = load_detector(self.name, **dict(self.options))
-        except TypeError as error:
-            given = ", ".join(f"{name}={value!r}" for name, value in self.options)
-            raise InputError(f"an option of {given} has a value of the wrong kind ({error})", "Correct it.") from error
+        detector = load_detector(self.name, **dict(self.options))
         import torch  # after the detector has said, in one line, that torch is missing
 
         torch.set_num_threads(threads)
