@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mvptr_data.dataset import layout
-from mvptr_data.dataset.captions import CAPTION_SCHEMA, UNMATCHED_SCHEMA, CaptionStore, bucket_of
+from mvptr_data.dataset.captions import CAPTION_SCHEMA, UNMATCHED_SCHEMA, CaptionStore, bucket_of, read_bucket
 from mvptr_data.dataset.plan import Plan, read_rows
 from mvptr_data.dataset.tables import described, facts_of, open_table, read_table, table_writer, write_table
 from mvptr_data.errors import DamagedFileError
@@ -48,22 +48,23 @@ _HELD_KEYS = 200_000
 
 def match_captions(store: Store, reporter: Reporter, cluster: Cluster, plan: Plan, captions: CaptionStore) -> int:
     """Find every caption's image; nothing is done where that was for this plan and these captions. Returns the unmatched ones."""
-    mark, identity = f"{STAGING}/matched.json", _identity(plan, captions)
+    folder, identity = staging(plan, captions), _identity(plan, captions)
+    mark = f"{folder}/matched.json"
     done = unmatched_captions(store, plan, captions)
-    if done is not None and store.exists(mark) and store.read_json(mark)["identity"] == identity:
+    if done is not None and store.exists(mark):
         return done
-    _deal_keys(store, reporter, plan, captions.buckets)
+    _deal_keys(store, reporter, plan, folder, captions.buckets)
     with reporter.step("match", captions.buckets, "buckets") as step:
-        for _ in cluster.complete(functools.partial(_match_bucket, store.root), range(captions.buckets)):
+        for _ in cluster.complete(functools.partial(_match_bucket, store.root, folder), enumerate(captions.sha256)):
             step.advance()
     unmatched = 0
     schema = described(UNMATCHED_SCHEMA, "captions", matching=identity)
     with table_writer(store, layout.UNMATCHED, schema) as writer:
         for bucket in range(captions.buckets):
-            part = read_table(store, _unmatched_name(bucket), "captions")
+            part = read_table(store, _unmatched_name(folder, bucket), "captions")
             writer.write_table(part.replace_schema_metadata(schema.metadata))
             unmatched += len(part)
-    store.write_json(mark, {"identity": identity})
+    store.write_json(mark, {"unmatched": unmatched})
     return unmatched
 
 
@@ -77,30 +78,36 @@ def unmatched_captions(store: Store, plan: Plan, captions: CaptionStore) -> int 
         return None
 
 
+def staging(plan: Plan, captions: CaptionStore) -> str:
+    """Where this match keeps its files. Its own: tasks of an earlier run that still live cannot write into it."""
+    return f"{STAGING}/{_identity(plan, captions)[:16]}"
+
+
 def _identity(plan: Plan, captions: CaptionStore) -> str:
     return digest([plan.digest, captions.digest])
 
 
-def _keys_name(bucket: int) -> str:
-    return f"{STAGING}/keys/{bucket:05d}.parquet"
+def _keys_name(folder: str, bucket: int) -> str:
+    return f"{folder}/keys/{bucket:05d}.parquet"
 
 
-def _matched_name(bucket: int) -> str:
-    return f"{STAGING}/matched/{bucket:05d}.parquet"
+def _matched_name(folder: str, bucket: int) -> str:
+    return f"{folder}/matched/{bucket:05d}.parquet"
 
 
-def _unmatched_name(bucket: int) -> str:
-    return f"{STAGING}/unmatched/{bucket:05d}.parquet"
+def _unmatched_name(folder: str, bucket: int) -> str:
+    return f"{folder}/unmatched/{bucket:05d}.parquet"
 
 
-def _deal_keys(store: Store, reporter: Reporter, plan: Plan, buckets: int) -> None:
+def _deal_keys(store: Store, reporter: Reporter, plan: Plan, folder: str, buckets: int) -> None:
     """Spread (key, shard, position) over the captions' buckets, `_HELD_KEYS` in memory at a time.
 
     Of inputs with one key, one without a fault comes first: it is the one captions mean.
     """
     with contextlib.ExitStack() as stack, reporter.step("keys", plan.images, "images") as step:
         writers = [
-            stack.enter_context(table_writer(store, _keys_name(bucket), _KEY_SCHEMA)) for bucket in range(buckets)
+            stack.enter_context(table_writer(store, _keys_name(folder, bucket), _KEY_SCHEMA))
+            for bucket in range(buckets)
         ]
         parts: list[list[dict[str, Any]]] = [[] for _ in range(buckets)]
 
@@ -121,12 +128,13 @@ def _deal_keys(store: Store, reporter: Reporter, plan: Plan, buckets: int) -> No
         flush()
 
 
-def _match_bucket(root: str, bucket: int) -> None:
+def _match_bucket(root: str, folder: str, bucket_sha256: tuple[int, str]) -> None:
     """Join one bucket's captions to its keys."""
     store = Store(root)
-    captions = read_table(store, layout.caption_bucket(bucket), "captions")
+    bucket, sha256 = bucket_sha256
+    captions = read_bucket(store, bucket, sha256)
     order = [(name, "ascending") for name in ("faulty", "shard", "position")]
-    keys = read_table(store, _keys_name(bucket), "captions").sort_by(order)
+    keys = read_table(store, _keys_name(folder, bucket), "captions").sort_by(order)
     place = pc.index_in(captions["key"], keys["key"].combine_chunks())
     known = pc.is_valid(place)
     found = captions.filter(known)
@@ -139,19 +147,21 @@ def _match_bucket(root: str, bucket: int) -> None:
         matched.select(["shard", "position", "number"]),
         sort_keys=[(name, "ascending") for name in ("shard", "position", "number")],
     )
-    write_table(store, _matched_name(bucket), matched.take(in_order).cast(_MATCHED_SCHEMA), row_group_size=_GROUP_ROWS)
+    write_table(
+        store, _matched_name(folder, bucket), matched.take(in_order).cast(_MATCHED_SCHEMA), row_group_size=_GROUP_ROWS
+    )
     write_table(
         store,
-        _unmatched_name(bucket),
+        _unmatched_name(folder, bucket),
         captions.filter(pc.invert(known)).select(UNMATCHED_SCHEMA.names).cast(UNMATCHED_SCHEMA),
     )
 
 
-def matched_rows(store: Store, buckets: int, shard: int) -> list[dict[str, Any]]:
+def matched_rows(store: Store, folder: str, buckets: int, shard: int) -> list[dict[str, Any]]:
     """One shard's captions from every bucket, in order of position and number; row groups of other shards are not read."""
     rows: list[dict[str, Any]] = []
     for bucket in range(buckets):
-        with open_table(store, _matched_name(bucket), "captions") as parquet:
+        with open_table(store, _matched_name(folder, bucket), "captions") as parquet:
             groups = [group for group in range(parquet.num_row_groups) if _may_hold(parquet, group, shard)]
             table = parquet.read_row_groups(groups, use_threads=False)
         rows += table.filter(pc.equal(table["shard"], shard)).to_pylist()

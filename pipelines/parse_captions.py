@@ -81,17 +81,19 @@ def parsed_captions(
             )
         reporter.say(f"{stored.counts['texts']:,} texts are parsed already and kept")
         return stored
-    staged = _stage(store, reporter, paths, configuration)
+    # Named by the configuration: a task of an earlier run that still lives on some worker cannot write into this one's.
+    folder = f"{STAGING}/{digest(configuration)[:16]}"
+    staged = _stage(store, reporter, paths, configuration, folder)
     chunks, buckets = range(staged["chunks"]), staged["buckets"]
     with reporter.step("parse", staged["counts"]["texts"], "texts") as step:
-        missing = [chunk for chunk in chunks if not store.exists(_parsed_name(chunk))]
+        missing = [chunk for chunk in chunks if not store.exists(_parsed_name(folder, chunk))]
         step.advance(staged["counts"]["texts"] - sum(staged["rows"][chunk] for chunk in missing))
-        for _, count in cluster.complete(functools.partial(_parse_chunk, store.root, parser, buckets), missing):
+        for _, count in cluster.complete(functools.partial(_parse_chunk, store.root, folder, parser, buckets), missing):
             step.advance(count)
     with reporter.step("gather", buckets, "buckets") as step:
         digests = {}
         for bucket, sha256 in cluster.complete(
-            functools.partial(_gather_bucket, store.root, staged["chunks"]), range(buckets)
+            functools.partial(_gather_bucket, store.root, folder, staged["chunks"]), range(buckets)
         ):
             digests[bucket] = sha256
             step.advance()
@@ -102,10 +104,13 @@ def parsed_captions(
     return captions
 
 
-def _stage(store: Store, reporter: Reporter, paths: Sequence[str], configuration: dict[str, Any]) -> dict[str, Any]:
+def _stage(
+    store: Store, reporter: Reporter, paths: Sequence[str], configuration: dict[str, Any], folder: str
+) -> dict[str, Any]:
     """Cut the input into chunks, or find that this was done. Returns chunks, rows of each, buckets, counts."""
-    mark, identity = f"{STAGING}/staged.json", digest(configuration)
-    if store.exists(mark) and (staged := store.read_json(mark)).get("configuration_digest") == identity:
+    mark = f"{folder}/staged.json"
+    if store.exists(mark):
+        staged = store.read_json(mark)
         reporter.say(f"going on with {staged['chunks']} staged chunks")
         return dict(staged)
     store.remove_folder(STAGING)
@@ -115,13 +120,12 @@ def _stage(store: Store, reporter: Reporter, paths: Sequence[str], configuration
         records = read_captions(list(paths), caption_key=configuration["caption_key"])
         numbered = _sift(records, counts, faults)
         while chunk := list(islice(numbered, _chunk_size(len(rows)))):
-            write_table(store, _texts_name(len(rows)), pa.Table.from_pylist(chunk, _TEXT_SCHEMA))
+            write_table(store, _texts_name(folder, len(rows)), pa.Table.from_pylist(chunk, _TEXT_SCHEMA))
             rows.append(len(chunk))
             step.advance(len(chunk))
     # From the number of texts alone, so that any machine makes the same buckets.
     buckets = 1 << (counts["texts"] // BUCKET_TEXTS).bit_length()
     staged = {
-        "configuration_digest": identity,
         "chunks": len(rows),
         "rows": rows,
         "buckets": buckets,
@@ -160,19 +164,19 @@ def _sift(
     flush()
 
 
-def _texts_name(chunk: int) -> str:
-    return f"{STAGING}/texts/{chunk:06d}.parquet"
+def _texts_name(folder: str, chunk: int) -> str:
+    return f"{folder}/texts/{chunk:06d}.parquet"
 
 
-def _parsed_name(chunk: int) -> str:
-    return f"{STAGING}/parsed/{chunk:06d}.parquet"
+def _parsed_name(folder: str, chunk: int) -> str:
+    return f"{folder}/parsed/{chunk:06d}.parquet"
 
 
-def _parse_chunk(root: str, choice: ParserChoice, buckets: int, chunk: int) -> int:
+def _parse_chunk(root: str, folder: str, choice: ParserChoice, buckets: int, chunk: int) -> int:
     """Parse one chunk; its row groups are the buckets, in order, so that gathering reads only its own. Returns the texts."""
     store = Store(root)
     parser = once_per_process(ParserChoice.load, choice)
-    rows = read_table(store, _texts_name(chunk), "captions").to_pylist()
+    rows = read_table(store, _texts_name(folder, chunk), "captions").to_pylist()
     for row, phrases in zip(rows, parser.located_phrases([row["text"] for row in rows]), strict=True):
         row["phrases"] = [
             {"words": list(phrase.words), "spans": [list(span) for span in phrase.spans]} for phrase in phrases
@@ -180,18 +184,18 @@ def _parse_chunk(root: str, choice: ParserChoice, buckets: int, chunk: int) -> i
     by_bucket: list[list[dict[str, Any]]] = [[] for _ in range(buckets)]
     for row in rows:
         by_bucket[bucket_of(row["key"], buckets)].append(row)
-    with table_writer(store, _parsed_name(chunk), CAPTION_SCHEMA) as writer:
+    with table_writer(store, _parsed_name(folder, chunk), CAPTION_SCHEMA) as writer:
         for bucket in by_bucket:
             writer.write_table(pa.Table.from_pylist(bucket, CAPTION_SCHEMA), row_group_size=max(1, len(bucket)))
     return len(rows)
 
 
-def _gather_bucket(root: str, chunks: int, bucket: int) -> str:
+def _gather_bucket(root: str, folder: str, chunks: int, bucket: int) -> str:
     """Collect one bucket from every chunk, sorted by key and number. Returns the file's sha256."""
     store = Store(root)
     parts = []
     for chunk in range(chunks):
-        with open_table(store, _parsed_name(chunk), "captions") as parquet:
+        with open_table(store, _parsed_name(folder, chunk), "captions") as parquet:
             parts.append(parquet.read_row_group(bucket, use_threads=False))
     table = pa.concat_tables(parts)
     # Sorted by index, because Arrow cannot sort nested columns themselves.

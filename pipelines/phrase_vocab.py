@@ -1,7 +1,7 @@
 """Captions to a phrase vocabulary, in bounded memory.
 
 1. parse   `parse_captions`: captions -> captions/*.parquet, once
-2. count   one task a bucket: its phrases' frequencies, dealt to partitions   captions/staging/counts/
+2. count   one task a bucket: its phrases' frequencies, dealt to partitions   captions/staging/counts-*/
 3. reduce  one task a partition: sums over the buckets, the threshold         phrase_vocab.parquet
 
 Another threshold or split counts again without parsing.
@@ -19,12 +19,12 @@ from typing import Any
 import pyarrow as pa
 
 from mvptr_data.dataset import layout
-from mvptr_data.dataset.captions import CaptionStore, bucket_of
+from mvptr_data.dataset.captions import CaptionStore, bucket_of, read_bucket
 from mvptr_data.dataset.locks import hold_lock
-from mvptr_data.dataset.tables import described, open_table, read_table, table_writer
+from mvptr_data.dataset.tables import described, open_table, table_writer
 from mvptr_data.errors import InputError
 from mvptr_data.phrases import PhraseVocabulary, PhraseWords
-from mvptr_data.storage import Store
+from mvptr_data.storage import Store, digest
 from pipelines.cluster import Cluster, ClusterOptions, open_cluster
 from pipelines.console import Reporter, reporting
 from pipelines.parse_captions import STAGING, ParserChoice, caption_configuration, parsed_captions
@@ -109,14 +109,15 @@ def _count(
 ) -> tuple[PhraseVocabulary, dict[str, int]]:
     """Frequencies over all buckets, the threshold, the vocabulary, and how many texts, mentions and unique phrases there were."""
     texts = mentions = unique = 0
+    folder = f"{STAGING}/counts-{digest(counting)[:16]}"
     with reporter.step("count", captions.buckets + PARTITIONS, "tasks") as step:
         for _, (in_bucket, of_phrases) in cluster.complete(
-            functools.partial(_count_bucket, store.root, counting["split"]), range(captions.buckets)
+            functools.partial(_count_bucket, store.root, folder, counting["split"]), enumerate(captions.sha256)
         ):
             texts, mentions = texts + in_bucket, mentions + of_phrases
             step.advance()
         kept: list[tuple[PhraseWords, int]] = []
-        reduce = functools.partial(_reduce_partition, store.root, captions.buckets, counting["min_sentences"])
+        reduce = functools.partial(_reduce_partition, store.root, folder, captions.buckets, counting["min_sentences"])
         for _, (distinct, frequent) in cluster.complete(reduce, range(PARTITIONS)):
             unique += distinct
             kept += frequent
@@ -125,14 +126,15 @@ def _count(
     return PhraseVocabulary.from_counts(kept, {**counting, **facts}), facts
 
 
-def _counts_name(bucket: int) -> str:
-    return f"{STAGING}/counts/{bucket:05d}.parquet"
+def _counts_name(folder: str, bucket: int) -> str:
+    return f"{folder}/{bucket:05d}.parquet"
 
 
-def _count_bucket(root: str, split: str | None, bucket: int) -> tuple[int, int]:
+def _count_bucket(root: str, folder: str, split: str | None, bucket_sha256: tuple[int, str]) -> tuple[int, int]:
     """Count one bucket's phrases; row groups are the partitions. Returns its counted texts and their phrases."""
     store = Store(root)
-    table = read_table(store, layout.caption_bucket(bucket), "captions", ["split", "phrases"])
+    bucket, sha256 = bucket_sha256
+    table = read_bucket(store, bucket, sha256, ["split", "phrases"])
     counts: Counter[PhraseWords] = Counter()
     texts = 0
     for text_split, phrases in zip(table["split"].to_pylist(), table["phrases"].to_pylist(), strict=True):
@@ -143,20 +145,20 @@ def _count_bucket(root: str, split: str | None, bucket: int) -> tuple[int, int]:
     parts: list[list[dict[str, Any]]] = [[] for _ in range(PARTITIONS)]
     for words in sorted(counts):
         parts[bucket_of("\t".join(words), PARTITIONS)].append({"phrase": list(words), "sentences": counts[words]})
-    with table_writer(store, _counts_name(bucket), _COUNT_SCHEMA) as writer:
+    with table_writer(store, _counts_name(folder, bucket), _COUNT_SCHEMA) as writer:
         for part in parts:
             writer.write_table(pa.Table.from_pylist(part, _COUNT_SCHEMA), row_group_size=max(1, len(part)))
     return texts, counts.total()
 
 
 def _reduce_partition(
-    root: str, buckets: int, min_sentences: int, partition: int
+    root: str, folder: str, buckets: int, min_sentences: int, partition: int
 ) -> tuple[int, list[tuple[PhraseWords, int]]]:
     """Sum one partition of the phrases over all buckets. Returns the distinct ones and those that are frequent enough."""
     store = Store(root)
     total: Counter[PhraseWords] = Counter()
     for bucket in range(buckets):
-        with open_table(store, _counts_name(bucket), "captions") as parquet:
+        with open_table(store, _counts_name(folder, bucket), "captions") as parquet:
             table = parquet.read_row_group(partition, use_threads=False)
         for words, count in zip(table["phrase"].to_pylist(), table["sentences"].to_pylist(), strict=True):
             total[tuple(words)] += count

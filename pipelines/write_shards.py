@@ -27,12 +27,12 @@ from mvptr_data.dataset.plan import read_rows as read_plan_rows
 from mvptr_data.dataset.receipts import Receipt, is_finished, read_receipt
 from mvptr_data.dataset.records import Caption, TextPhrase, encode_text
 from mvptr_data.dataset.shards import aligned_samples, shard_writer
-from mvptr_data.errors import DamagedFileError, IncompleteError, SampleFault
+from mvptr_data.errors import IncompleteError, SampleFault
 from mvptr_data.phrases import PhraseVocabulary
 from mvptr_data.storage import Store
 from pipelines.cluster import Cluster, ClusterOptions, once_per_process, open_cluster
 from pipelines.console import Reporter, reporting
-from pipelines.match_captions import KEYLESS, STAGING, match_captions, matched_rows, unmatched_captions
+from pipelines.match_captions import KEYLESS, STAGING, match_captions, matched_rows, staging, unmatched_captions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ def write_shards(
                     unmatched = match_captions(store, reporter, running, plan, captions)
                     _write(store, reporter, running, plan, captions, state, missing)
                 store.remove_temporaries(TEXT.name)  # of workers that were killed on the way
-            texts = [_receipt(store, TEXT.name, shard) for shard in range(plan.shards)]
+            texts = [_receipt(store, state, TEXT.name, shard) for shard in range(plan.shards)]
             samples = sum(
                 aligned_samples(store, [one.rows.name, two.rows.name]) for one, two in zip(regions, texts, strict=True)
             )
@@ -135,13 +135,16 @@ def _finished_regions(store: Store, plan: Plan) -> list[Receipt]:
         raise IncompleteError(
             f"{len(missing)} of {plan.shards} regions shards of {store.root} are not finished", remedy
         )
-    return [_receipt(store, REGIONS.name, shard) for shard in range(plan.shards)]
+    return [_receipt(store, state, REGIONS.name, shard) for shard in range(plan.shards)]
 
 
-def _receipt(store: Store, field: str, shard: int) -> Receipt:
+def _receipt(store: Store, state: FieldState, field: str, shard: int) -> Receipt:
+    """A shard's receipt; it was there a moment ago. Only a task of an earlier run, still alive somewhere, can change it."""
     receipt = read_receipt(store, field, shard)
-    if receipt is None:
-        raise DamagedFileError(f"{store.path(layout.receipt(field, shard))} vanished", "Run the same command again.")
+    if receipt is None or receipt.configuration_digest != state.digest:
+        raise IncompleteError(
+            f"{store.path(layout.receipt(field, shard))} was changed by another run", "Run the same command again."
+        )
     return receipt
 
 
@@ -154,7 +157,13 @@ def _write(
     state: FieldState,
     missing: list[int],
 ) -> None:
-    task = TextTask(root=store.root, buckets=captions.buckets, state_digest=state.digest, generation=state.generation)
+    task = TextTask(
+        root=store.root,
+        staging=staging(plan, captions),
+        buckets=captions.buckets,
+        state_digest=state.digest,
+        generation=state.generation,
+    )
     with reporter.step("write", sum(plan.rows[shard] for shard in missing), "images") as step:
         for shard, _ in cluster.complete(functools.partial(write_text_shard, task), missing):
             step.advance(plan.rows[shard])
@@ -165,6 +174,7 @@ class TextTask:
     """All a worker needs to know to write text shards."""
 
     root: str
+    staging: str
     buckets: int
     state_digest: str
     generation: int
@@ -176,7 +186,9 @@ def write_text_shard(task: TextTask, shard: int) -> Receipt:
     vocabulary = once_per_process(_load_vocabulary, task)
     by_position = {
         position: list(rows)
-        for position, rows in groupby(matched_rows(store, task.buckets, shard), key=itemgetter("position"))
+        for position, rows in groupby(
+            matched_rows(store, task.staging, task.buckets, shard), key=itemgetter("position")
+        )
     }
     with shard_writer(store, TEXT, shard, configuration_digest=task.state_digest, generation=task.generation) as (
         writer,

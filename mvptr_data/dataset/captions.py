@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from mvptr_data.dataset import layout
-from mvptr_data.dataset.tables import described
+from mvptr_data.dataset.tables import described, read_table
 from mvptr_data.errors import DamagedFileError, IncompleteError
 from mvptr_data.storage import Store, digest
 
@@ -94,3 +94,18 @@ class CaptionStore:
 def bucket_of(key: str, buckets: int) -> int:
     """The bucket of an image key. Stable across machines and releases (CRC-32 of its UTF-8)."""
     return zlib.crc32(key.encode()) % buckets
+
+
+def read_bucket(store: Store, bucket: int, sha256: str, columns: list[str] | None = None) -> pa.Table:
+    """One bucket of parsed captions, its bytes checked first. Raises `DamagedFileError` where they are not `sha256`."""
+    name = layout.caption_bucket(bucket)
+    try:
+        sound = store.sha256(name) == sha256
+    except FileNotFoundError:
+        sound = False
+    if not sound:
+        raise DamagedFileError(
+            f"{store.path(name)} is not the file that {layout.CAPTIONS} promises",
+            f"Remove {store.path('captions')} and run build-phrase-vocab again.",
+        )
+    return read_table(store, name, "captions", columns)
