@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -96,3 +98,41 @@ def test_killed_worker_and_killed_client_end_in_the_same_bytes(pictures: Path, t
     again = subprocess.run(command(pictures, client_killed), check=True, capture_output=True, text=True)
     assert "shards are finished and kept" in again.stderr
     assert digests(client_killed) == digests(undisturbed)
+
+
+@pytest.mark.slow
+def test_killed_at_random_again_and_again_it_ends_in_the_same_bytes(pictures: Path, tmp_path: Path) -> None:
+    """All three steps, each killed with SIGKILL after a random time until one run of it is let through."""
+
+    def steps(out: Path) -> list[list[str]]:
+        start = [sys.executable, "-m", "pipelines.cli"]
+        return [
+            command(pictures, out),
+            [
+                *start,
+                "build-phrase-vocab",
+                str(pictures / "captions.jsonl"),
+                str(out),
+                "--min-sentences",
+                "2",
+                "--workers",
+                "2",
+            ],
+            [*start, "write-shards", str(out), "--workers", "2"],
+        ]
+
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    for arguments in steps(undisturbed):
+        subprocess.run(arguments, check=True, capture_output=True)
+    random = Random(20)
+    killed = 0
+    for arguments in steps(disturbed):
+        for _ in range(7):
+            with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=random.uniform(0.5, 12.0))
+                killed += process.poll() is None
+                process.kill()
+        subprocess.run(arguments, check=True, capture_output=True)
+    assert killed >= 5
+    assert digests(disturbed) == digests(undisturbed)

@@ -94,3 +94,10 @@ def test_the_command_prints_every_measure(capsys: pytest.CaptureFixture[str]) ->
 def test_the_command_ends_with_one_line_on_bad_input() -> None:
     with pytest.raises(SystemExit, match="error: pictures is 0"):
         main(["--pictures", "0"])
+
+
+@pytest.mark.slow
+def test_the_bundled_weights_are_as_good_as_promised() -> None:
+    evaluation = measure(BUNDLED_WEIGHTS, pictures=500, seed=20212).evaluation
+    assert evaluation.ap50 >= 0.93
+    assert evaluation.attribute_accuracy >= 0.97
