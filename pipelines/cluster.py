@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -163,15 +164,15 @@ def open_cluster(options: ClusterOptions, *, report: str | None = None) -> Itera
         ) from error
     with contextlib.ExitStack() as stack:
         if options.cluster == "local":
-            address = stack.enter_context(
-                distributed.LocalCluster(
+            with _interrupts_ignored():
+                local = distributed.LocalCluster(
                     n_workers=options.local_workers,
                     threads_per_worker=1,
                     processes=True,
                     dashboard_address=None,
                     silence_logs=logging.CRITICAL,
                 )
-            )
+            address = stack.enter_context(local)
         else:
             address = options.cluster
         try:
@@ -185,6 +186,19 @@ def open_cluster(options: ClusterOptions, *, report: str | None = None) -> Itera
         if report is not None:
             stack.enter_context(_performance_report(report))
         yield Cluster(client)
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes started in the block ignore Ctrl-C: a terminal sends it to all, but ending the workers is the client's part."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import click
@@ -16,6 +17,7 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            signal.signal(signal.SIGTERM, _stop)  # what Slurm and containers send ends a run as Ctrl-C does
             return super().invoke(ctx)
         except MvptrError as error:
             raise click.ClickException(str(error)) from error
@@ -27,6 +29,10 @@ class _Group(click.Group):
         except OSError as error:
             message = f"{error.strerror}: {error.filename or ''}".rstrip(": ") if error.strerror else str(error)
             raise click.ClickException(message or type(error).__name__) from error
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

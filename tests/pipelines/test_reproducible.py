@@ -100,6 +100,26 @@ def test_killed_worker_and_killed_client_end_in_the_same_bytes(pictures: Path, t
     assert digests(client_killed) == digests(undisturbed)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_says_so_in_one_line(pictures: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """Ctrl-C reaches every process of a terminal's group; SIGTERM comes from Slurm and containers."""
+    with subprocess.Popen(
+        command(pictures, tmp_path),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        while receipts(tmp_path) < 3:
+            assert process.poll() is None, "the run ended before it could be stopped"
+            time.sleep(0.005)
+        os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "Stopped. The same command goes on from here." and "Traceback" not in errors
+    assert list((tmp_path / "locks").iterdir()) == []
+
+
 @pytest.mark.slow
 def test_killed_at_random_again_and_again_it_ends_in_the_same_bytes(pictures: Path, tmp_path: Path) -> None:
     """All three steps, each killed with SIGKILL after a random time until one run of it is let through."""
