@@ -88,7 +88,10 @@ def parsed_captions(
     with reporter.step("parse", staged["counts"]["texts"], "texts") as step:
         missing = [chunk for chunk in chunks if not store.exists(_parsed_name(folder, chunk))]
         step.advance(staged["counts"]["texts"] - sum(staged["rows"][chunk] for chunk in missing))
-        for _, count in cluster.complete(functools.partial(_parse_chunk, store.root, folder, parser, buckets), missing):
+        for _, count in cluster.complete(
+            functools.partial(_parse_chunk, store.root, folder, parser, digest(configuration["parser"]), buckets),
+            missing,
+        ):
             step.advance(count)
     with reporter.step("gather", buckets, "buckets") as step:
         digests = {}
@@ -172,10 +175,15 @@ def _parsed_name(folder: str, chunk: int) -> str:
     return f"{folder}/parsed/{chunk:06d}.parquet"
 
 
-def _parse_chunk(root: str, folder: str, choice: ParserChoice, buckets: int, chunk: int) -> int:
+def _parse_chunk(root: str, folder: str, choice: ParserChoice, parser_digest: str, buckets: int, chunk: int) -> int:
     """Parse one chunk; its row groups are the buckets, in order, so that gathering reads only its own. Returns the texts."""
     store = Store(root)
     parser = once_per_process(ParserChoice.load, choice)
+    if digest(parser.configuration()) != parser_digest:
+        raise ConfigurationMismatchError(
+            "a worker's caption parser is not the one this run was started with",
+            "Give all workers the same release and models, and start them again.",
+        )
     rows = read_table(store, _texts_name(folder, chunk), "captions").to_pylist()
     for row, phrases in zip(rows, parser.located_phrases([row["text"] for row in rows]), strict=True):
         row["phrases"] = [

@@ -152,3 +152,13 @@ def test_what_lies_beside_captions_in_a_folder_changes_nothing(captions: Path, t
     (folder / "more.jsonl").write_text('{"image": "z.jpg", "captions": ["A cat."]}\n')
     with pytest.raises(ConfigurationMismatchError, match="input"):
         build(folder, tmp_path / "out")
+
+
+def test_a_worker_with_another_parser_is_refused(
+    captions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parser = load_parser()
+    answers = iter([parser.configuration(), {**parser.configuration(), "digest": "of an older release"}])
+    monkeypatch.setattr(type(parser), "configuration", lambda self: next(answers))
+    with pytest.raises(ConfigurationMismatchError, match="worker's caption parser"):
+        build(captions, tmp_path / "out")
