@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from urllib.parse import unquote
 
 from mvptr_data.errors import SampleFault
 
@@ -52,12 +51,10 @@ def check_key(key: str) -> str:
 
 
 def encode_key(key: str) -> str:
-    """The key as a tar name: percent-encoded, or its sha256 (64 hex digits) where that is over 200 bytes."""
+    """The key as a tar name: percent-encoded, or its sha256 (64 hex digits) where that is over 200 bytes.
+
+    Any URL decoder gives a percent-encoded key back; the shard's parquet has every key as it is.
+    """
     raw = key.encode()
     encoded = _UNSAFE_BYTE.sub(lambda match: b"%%%02X" % match[0][0], raw)
     return encoded.decode() if len(encoded) <= MAX_ENCODED_BYTES else hashlib.sha256(raw).hexdigest()
-
-
-def decode_key(name: str) -> str:
-    """The inverse of `encode_key` for keys that were not hashed; for those the shard's parquet has the key."""
-    return unquote(name, errors="strict")

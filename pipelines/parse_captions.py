@@ -33,7 +33,7 @@ from pipelines.cluster import Cluster, once_per_process
 from pipelines.console import Reporter
 
 #: Texts in the first chunks and in the largest: small ones spread a small input over all workers, large ones keep the number of
-#: files low; a kill loses at most some twenty seconds of parsing.
+#: files low; a kill loses at most half a minute of parsing.
 CHUNK_TEXTS = (2_000, 32_000)
 #: Captions of a bucket, about: what a task of write-shards holds in memory (some 300 bytes each).
 BUCKET_TEXTS = 200_000
