@@ -36,7 +36,7 @@ lint: $(READY) ## ruff and mypy
 
 lock: $(READY) ## Resolve requirements.lock again
 	@{ echo "# Exact versions of every package the project is developed and tested with. Made by: make lock"; \
-	  UV_NO_CONFIG=1 $(BIN)/uv pip compile pyproject.toml --all-extras --python-version 3.11 --no-emit-index-url --no-annotate --no-header -c requirements.lock; } > requirements.lock.new
+	  UV_NO_CONFIG=1 $(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --no-emit-index-url --no-annotate --no-header -c requirements.lock; } > requirements.lock.new
 	@mv requirements.lock.new requirements.lock
 
 clean: ## Remove what was built, the environment included

@@ -58,7 +58,15 @@ class Regions:
 
 
 class Detector(Protocol):
-    """Finds regions in images. One instance serves one process; the registry makes them (`load_detector`)."""
+    """Finds regions in images. One instance serves one process; the registry makes them (`load_detector`).
+
+    Two attributes are optional, for detectors that want work done ahead of them:
+
+    * `prepare(image) -> prepared`: what can be done to one image without the others (resizing, say), a pure function. The
+      pipeline calls it in its decoding threads and hands what it returned to `detect` in the image's place; `detect` takes
+      plain images all the same.
+    * `window: int`: how many images `detect` likes to see at once (16 without it), so that it can batch those of one size.
+    """
 
     #: The name the registry knows it by.
     name: str
