@@ -12,7 +12,8 @@ from __future__ import annotations
 FAULT_CLASSES = {
     "unsafe_key": "the key is absolute, empty, or has an empty, '.' or '..' part, or a control character",
     "duplicate_key": "an earlier input has the same key; the first one is kept",
-    "missing_file": "the file or archive member is not there or cannot be opened",
+    "missing_file": "the file or archive member is not there, or is no regular file",
+    "unreadable_file": "the file may be there, but could not be read: no permission, a failing disk, a server out of order",
     "torn_archive": "the archive ends or breaks before its end; members before that place are used",
     "empty_file": "the file has no bytes",
     "not_an_image": "the bytes are no image format that Pillow reads",
@@ -20,6 +21,8 @@ FAULT_CLASSES = {
     "too_large": "the image has more pixels than the limit (decompression bomb)",
     "too_small": "the image's shorter side is below the limit",
     "detector_error": "the detector failed on this image alone",
+    "out_of_memory": "the image alone needs more memory than there is",
+    "worker_killed": "the process ended, without a word, each time this image was tried",
     "no_captions": "the image has no usable caption",
     "empty_caption": "the caption has no text",
     "broken_record": "the line or record cannot be parsed, or lacks an image key or caption",
@@ -64,6 +67,14 @@ class IncompleteError(MvptrError):
 
 class BusyError(MvptrError):
     """Another live run holds the output."""
+
+
+class OutputError(MvptrError):
+    """The output cannot be written: a full disk, a quota, a read-only folder."""
+
+
+class FailureBudgetError(MvptrError):
+    """More inputs failed than the run was allowed."""
 
 
 class SampleFault(Exception):  # noqa: N818 - a recorded fact about a sample, not a program's error

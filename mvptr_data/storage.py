@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -184,11 +184,14 @@ class Store:
         with self.open(name) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
-    def remove_temporaries(self, folder: str) -> None:
-        """Remove what killed writers left in `folder`. Call only while holding the folder's lock."""
+    def remove_temporaries(self, folder: str, wanted: Callable[[str], bool] = lambda _: True) -> None:
+        """Remove what killed writers left in `folder` of files whose base name is `wanted`.
+
+        Call only while holding the lock of those files.
+        """
         for name in self.names(folder):
             base = name.rsplit("/", 1)[-1]
-            if base.startswith(".") and base.endswith(TEMPORARY_SUFFIX):
+            if base.startswith(".") and base.endswith(TEMPORARY_SUFFIX) and wanted(base[1:]):
                 self.remove(name)
 
 

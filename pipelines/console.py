@@ -71,7 +71,8 @@ class Reporter:
         stamped = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}".encode(errors="backslashreplace").decode()
         self._lines.append(stamped)
         if self._log is not None:
-            with self._log.open("a", encoding="utf-8") as file:
+            # A full disk ends the run by its own error, not by its log's.
+            with contextlib.suppress(OSError), self._log.open("a", encoding="utf-8") as file:
                 file.write(stamped + "\n")
 
     def keep_log(self, store: Store, command: str) -> str | None:

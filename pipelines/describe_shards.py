@@ -28,7 +28,9 @@ def describe_data_set(out: str) -> dict[str, Any]:
     facts: dict[str, Any] = {"root": store.root}
     if store.exists(layout.PLAN):
         plan = load_plan(store)
-        facts["plan"] = {"images": plan.images, "shards": plan.shards, "faults": plan.faults, "source": plan.source}
+        facts["plan"] = {"images": plan.images, "shards": plan.shards, "faults": plan.faults} | {
+            "parts": [part.to_json() for part in plan.parts]
+        }
         facts["fields"] = {
             name: described for name in FIELDS if (described := _field(store, name, plan.shards)) is not None
         }
@@ -89,9 +91,8 @@ def render(facts: dict[str, Any]) -> Group:
     parts: list[Any] = [Text(facts["root"], style="bold")]
     summary = Table.grid(padding=(0, 2))
     if plan := facts.get("plan"):
-        summary.add_row(
-            "plan", f"{plan['images']:,} images in {plan['shards']:,} shards from {plan['source'].get('images')}"
-        )
+        inputs = ", ".join(str(part["source"].get("images")) for part in plan["parts"])
+        summary.add_row("plan", f"{plan['images']:,} images in {plan['shards']:,} shards from {inputs}")
     for name, field in facts.get("fields", {}).items():
         faults = {what: count for what, count in field["counts"].items() if what not in ("inputs", "ok")}
         totals = ", ".join(f"{count:,} {what}" for what, count in field["totals"].items())

@@ -1,14 +1,20 @@
-"""Overlap inside a task: the stages of a generator chain run in threads, with a bound on what waits between them."""
+"""Overlap inside a task: the stages of a generator chain run in threads, with a bound on what waits between them.
+
+`prefetch` runs one stage ahead of the next; `map_ahead` runs a stage's items in several threads, their order kept.
+"""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _END = object()
 
@@ -53,6 +59,26 @@ def prefetch(items: Iterable[Item], size: int) -> Iterator[Item]:
     finally:
         stopped.set()
         thread.join()
+
+
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int
+) -> Iterator[Result]:
+    """`function(item)` for each item, in order, computed by `threads` threads at most `ahead` items before they are taken.
+
+    An item's exception is raised in its place. A consumer that stops early waits for what is being computed, no more.
+    """
+    waiting: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

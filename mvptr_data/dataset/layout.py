@@ -13,7 +13,7 @@ from mvptr_data.errors import FormatVersionError
 
 #: format name -> (version written, versions read)
 FORMATS: dict[str, tuple[int, frozenset[int]]] = {
-    "plan": (1, frozenset({1})),
+    "plan": (2, frozenset({2})),
     "field": (1, frozenset({1})),
     "receipt": (1, frozenset({1})),
     "regions": (1, frozenset({1})),
@@ -59,6 +59,12 @@ def shard_file(field: str, shard: int, generation: int, suffix: str) -> str:
     """Generation 0 is `regions/00012.tar`, later ones `regions/00012.g1.tar`."""
     mark = f".g{generation}" if generation else ""
     return f"{field}/{shard:05d}{mark}.{suffix}"
+
+
+def shard_number(base_name: str) -> int | None:
+    """The shard that a file of a field's folder belongs to, by its base name: `00012.g1.tar` -> 12; None for other files."""
+    number = base_name.partition(".")[0]
+    return int(number) if re.fullmatch(r"[0-9]{5,}", number) else None
 
 
 def field_state(field: str) -> str:

@@ -1,7 +1,8 @@
 """The plan: which input is which (shard, position). Written once, never derived again.
 
 A sample's place is its shard's number and its row there (`position`), for ever: every field, retry and reader refers to it.
-The plan has a row for every input found, the faulty ones too, so that nothing is lost before the work begins.
+The plan has a row for every input found, the faulty ones too, so that nothing is lost before the work begins. It grows by
+whole parts (`append_plan`): images added later get shards of their own after those that are there.
 """
 
 from __future__ import annotations
@@ -39,17 +40,25 @@ _REMEDY = "Give another output folder."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What `plan/plan.json` says.
-
-    `rows[i]` is the number of inputs of shard i, `sha256[i]` its file's digest; `keys_sha256` is that of all keys in order.
-    """
+class PlanPart:
+    """The shards that one listing gave. `keys_sha256` is the digest of its keys in order."""
 
     source: dict[str, Any]
     samples_per_shard: int
+    shards: int
+    keys_sha256: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("source", "samples_per_shard", "shards", "keys_sha256")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What `plan/plan.json` says. `rows[i]` is the number of inputs of shard i, `sha256[i]` its file's digest."""
+
+    parts: tuple[PlanPart, ...]
     rows: tuple[int, ...]
     sha256: tuple[str, ...]
-    keys_sha256: str
     faults: int
 
     @property
@@ -60,58 +69,73 @@ class Plan:
     def shards(self) -> int:
         return len(self.rows)
 
+    def until(self, shards: int) -> Plan | None:
+        """The plan as it was when it had this many shards; None where none of its parts ends there."""
+        ends = [sum(part.shards for part in self.parts[: number + 1]) for number in range(len(self.parts))]
+        if shards not in ends:
+            return None
+        return Plan(
+            parts=self.parts[: ends.index(shards) + 1],
+            rows=self.rows[:shards],
+            sha256=self.sha256[:shards],
+            faults=self.faults,
+        )
+
     def to_json(self) -> dict[str, Any]:
         return {
             "version": layout.version("plan"),
-            "source": self.source,
-            "samples_per_shard": self.samples_per_shard,
+            "parts": [part.to_json() for part in self.parts],
             "rows": list(self.rows),
             "sha256": list(self.sha256),
-            "keys_sha256": self.keys_sha256,
             "faults": self.faults,
         }
 
     @property
     def digest(self) -> str:
         """Names the assignment of keys to places; where the images came from is not part of it."""
-        return digest({"rows": list(self.rows), "keys": self.keys_sha256})
+        return digest({"rows": list(self.rows), "keys": [part.keys_sha256 for part in self.parts]})
 
 
 def load_plan(store: Store) -> Plan:
     """The stored plan. Raises `IncompleteError` where there is none, `FormatVersionError`, `DamagedFileError`."""
+    where = store.path(layout.PLAN)
     try:
         found = store.read_json(layout.PLAN)
     except FileNotFoundError as error:
         raise IncompleteError(
             f"{store.root} has no plan", f"Run `mvptr-data extract-regions IMAGES {store.root}` first."
         ) from error
-    layout.check_version("plan", found.get("version"), store.path(layout.PLAN))
+    layout.check_version("plan", found.get("version"), where)
     try:
-        return Plan(
-            source=found["source"],
-            samples_per_shard=found["samples_per_shard"],
+        plan = Plan(
+            parts=tuple(PlanPart(**part) for part in found["parts"]),
             rows=tuple(found["rows"]),
             sha256=tuple(found["sha256"]),
-            keys_sha256=found["keys_sha256"],
             faults=found["faults"],
         )
+        if not len(plan.rows) == len(plan.sha256) == sum(part.shards for part in plan.parts):
+            raise DamagedFileError(f"{where} counts its shards in different ways", _REMEDY)
     except (KeyError, TypeError) as error:
-        raise DamagedFileError(f"{store.path(layout.PLAN)} lacks or misstates {error}", _REMEDY) from error
+        raise DamagedFileError(f"{where} lacks or misstates {error}", _REMEDY) from error
+    return plan
 
 
 def check_same_plan(plan: Plan, store: Store, source: dict[str, Any], samples_per_shard: int) -> None:
-    """Raises `ConfigurationMismatchError` where the stored plan was made from something else."""
+    """Raises `ConfigurationMismatchError` where no part of the stored plan was made from this; the first part's difference."""
     asked = {**source, "samples_per_shard": samples_per_shard}
-    stored = {**plan.source, "samples_per_shard": plan.samples_per_shard}
+    planned = [{**part.source, "samples_per_shard": part.samples_per_shard} for part in plan.parts]
+    if asked in planned:
+        return
+    stored = planned[0]
     differences = [
         f"{name}: planned {stored.get(name)!r}, asked {asked.get(name)!r}"
         for name in sorted(asked | stored)
         if asked.get(name) != stored.get(name)
     ]
-    if differences:
-        raise ConfigurationMismatchError(
-            f"the plan in {store.root} was made from another input ({'; '.join(differences)})", _REMEDY
-        )
+    raise ConfigurationMismatchError(
+        f"the plan in {store.root} was made from another input ({'; '.join(differences)})",
+        "Give another output folder, or add these images to this one with `mvptr-data add`.",
+    )
 
 
 def write_plan(store: Store, refs: Iterable[ImageRef], *, source: dict[str, Any], samples_per_shard: int) -> Plan:
@@ -120,29 +144,63 @@ def write_plan(store: Store, refs: Iterable[ImageRef], *, source: dict[str, Any]
     Memory: one shard's rows and 8 bytes an image (a 64-bit digest of each key, to find duplicates). `plan/plan.json` is
     written last and is the commit mark: a plan cut short by a kill is simply written again.
     """
+    return append_plan(store, None, refs, source=source, samples_per_shard=samples_per_shard)
+
+
+def append_plan(
+    store: Store, plan: Plan | None, refs: Iterable[ImageRef], *, source: dict[str, Any], samples_per_shard: int
+) -> Plan:
+    """`plan` (None: an empty one) with a further part for `refs`, stored. Earlier shards are read, never altered.
+
+    A key that an earlier part has becomes the fault `duplicate_key`, as within a part. Costs are those of `write_plan`.
+    """
     if samples_per_shard < 1:
         raise ValueError(f"samples_per_shard is {samples_per_shard}; it must be at least 1")
+    rows = list(plan.rows) if plan else []
+    first = len(rows)
     key_digests = array("Q")
+    for shard in range(first):
+        key_digests.extend(_key_digest(key) for key in read_keys(store, shard))
     keys_sha256 = hashlib.sha256()
-    rows: list[int] = []
     stream = iter(refs)
     while block := list(islice(stream, samples_per_shard)):
         key_digests.extend(_key_digest(ref.key) for ref in block)
         keys_sha256.update(b"".join(_raw(ref.key) + b"\n" for ref in block))
         _write_shard(store, len(rows), [_row(position, ref) for position, ref in enumerate(block)])
         rows.append(len(block))
-    _mark_duplicates(store, key_digests, samples_per_shard)
-    faults = sum(_faults(store, shard) for shard in range(len(rows)))
-    plan = Plan(
+    _mark_duplicates(store, key_digests, rows, first)
+    added = range(first, len(rows))
+    part = PlanPart(
         source=source,
         samples_per_shard=samples_per_shard,
-        rows=tuple(rows),
-        sha256=tuple(store.sha256(layout.plan_shard(shard)) for shard in range(len(rows))),
+        shards=len(added),
         keys_sha256=keys_sha256.hexdigest(),
-        faults=faults,
+    )
+    plan = Plan(
+        parts=(*(plan.parts if plan else ()), part),
+        rows=tuple(rows),
+        sha256=(*(plan.sha256 if plan else ()), *(store.sha256(layout.plan_shard(shard)) for shard in added)),
+        faults=(plan.faults if plan else 0) + sum(_faults(store, shard) for shard in added),
     )
     store.write_json(layout.PLAN, plan.to_json())
     return plan
+
+
+class PlannedInputs:
+    """Which inputs a plan has already, whatever part they came with: 8 bytes an input, a 64-bit digest of key and place."""
+
+    def __init__(self, store: Store, plan: Plan) -> None:
+        digests = array("Q")
+        for shard in range(plan.shards):
+            rows = read_table(store, layout.plan_shard(shard), "plan", ["key", "uri", "member"]).to_pylist()
+            digests.extend(_input_digest(row["key"], row["uri"], row["member"]) for row in rows)
+        self._digests = np.unique(np.array(digests, dtype=np.uint64))
+
+    def __contains__(self, ref: ImageRef) -> bool:
+        row = _row(0, ref)
+        found = np.uint64(_input_digest(row["key"], row["uri"], row["member"]))
+        place = int(np.searchsorted(self._digests, found))
+        return place < len(self._digests) and bool(self._digests[place] == found)
 
 
 def read_rows(store: Store, shard: int) -> list[dict[str, Any]]:
@@ -189,24 +247,30 @@ def _key_digest(key: str) -> int:
     return int.from_bytes(hashlib.blake2b(_raw(key), digest_size=8).digest(), "little")
 
 
+def _input_digest(*parts: str | None) -> int:
+    text = "\0".join(part or "" for part in parts)
+    return int.from_bytes(hashlib.blake2b(_raw(text), digest_size=8).digest(), "little")
+
+
 def _raw(key: str) -> bytes:
     """A key's bytes; also those of a file name that is not UTF-8."""
     return key.encode(errors="surrogatepass")
 
 
-def _mark_duplicates(store: Store, key_digests: array[int], samples_per_shard: int) -> None:
-    """Give every later row of a key that occurred before the fault `duplicate_key`."""
+def _mark_duplicates(store: Store, key_digests: array[int], shard_rows: list[int], first: int) -> None:
+    """Give every later row of a key that occurred before the fault `duplicate_key`, in the shards from `first` on."""
     digests = np.frombuffer(key_digests, dtype=np.uint64) if key_digests else np.empty(0, np.uint64)
     unique, counts = np.unique(digests, return_counts=True)
     suspects = unique[counts > 1]  # equal keys, or (once in 10^3 plans of 10^8 images) two keys with one digest
     if not len(suspects):
         return
+    starts = np.cumsum([0, *shard_rows])
     first_place: dict[str, str] = {}
     places = np.flatnonzero(np.isin(digests, suspects))
-    for shard in np.unique(places // samples_per_shard).tolist():
+    shards = np.searchsorted(starts, places, side="right") - 1
+    for shard in np.unique(shards).tolist():
         rows = read_rows(store, shard)
-        here = places[places // samples_per_shard == shard] % samples_per_shard
-        for position in here.tolist():
+        for position in (places[shards == shard] - starts[shard]).tolist():
             row = rows[position]
             if row["fault"] is not None:
                 continue
@@ -217,4 +281,5 @@ def _mark_duplicates(store: Store, key_digests: array[int], samples_per_shard: i
                 )
             else:
                 first_place[row["key"]] = place
-        _write_shard(store, shard, rows)
+        if shard >= first:
+            _write_shard(store, shard, rows)

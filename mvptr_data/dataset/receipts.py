@@ -98,18 +98,21 @@ def read_receipt(store: Store, field_name: str, shard: int) -> Receipt | None:
     return receipt
 
 
-def is_finished(store: Store, field_name: str, shard: int, configuration_digest: str) -> bool:
-    """Whether a shard need not be done again: a sound receipt of this configuration, and its files there at full size.
+def is_intact(store: Store, receipt: Receipt, configuration_digest: str) -> bool:
+    """Whether a receipt is of this configuration and its files are there at full size.
 
     Sizes, not digests, are compared: files appear under their names only when whole (`Store.writing`), and hashing 200 kB
     an image at every start would cost more than it finds. `mvptr-data verify` reads every byte.
     """
+    return receipt.configuration_digest == configuration_digest and all(
+        store.size(facts.name) == facts.bytes for facts in (receipt.tar, receipt.rows)
+    )
+
+
+def is_finished(store: Store, field_name: str, shard: int, configuration_digest: str) -> bool:
+    """Whether a shard need not be done again: it has a receipt that is sound and intact."""
     try:
         receipt = read_receipt(store, field_name, shard)
     except DamagedFileError:
         return False
-    return (
-        receipt is not None
-        and receipt.configuration_digest == configuration_digest
-        and all(store.size(facts.name) == facts.bytes for facts in (receipt.tar, receipt.rows))
-    )
+    return receipt is not None and is_intact(store, receipt, configuration_digest)

@@ -95,8 +95,13 @@ def decode_array(data: bytes, where: str) -> NDArray[Any]:
         raise DamagedFileError(f"{where} is not a readable .npy array ({error})", "Extract its shard again.") from error
 
 
-def encode_regions(regions: RegionsLike, width: int | None, height: int | None) -> dict[str, bytes]:
-    """The members of an image's regions. Raises `ValueError` for counts that differ, features beyond float16's range, or NaN."""
+def encode_regions(
+    regions: RegionsLike, width: int | None, height: int | None, gold_tags: Sequence[str] | None = None
+) -> dict[str, bytes]:
+    """The members of an image's regions; `gold_tags` are the classes that people gave it, where some did.
+
+    Raises `ValueError` for counts that differ, features beyond float16's range, or NaN.
+    """
     count = len(regions.boxes)
     lengths = {
         name: len(getattr(regions, name))
@@ -119,7 +124,7 @@ def encode_regions(regions: RegionsLike, width: int | None, height: int | None) 
         "tags": list(regions.tags),
         "attributes": [list(names) for names in regions.attributes],
         "attribute_scores": [_rounded(scores) for scores in regions.attribute_scores],
-    }
+    } | ({} if gold_tags is None else {"gold_tags": list(gold_tags)})
     return {
         "boxes.npy": encode_array(regions.boxes.astype(np.float32)),
         "features.npy": encode_array(features),

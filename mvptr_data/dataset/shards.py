@@ -68,7 +68,7 @@ def shard_writer(
 ) -> Iterator[tuple[ShardWriter, list[Receipt]]]:
     """Write a shard; at the block's end tar, parquet and receipt appear, in this order, and the receipt is put in the list.
 
-    `seconds` is read at the end, so the caller may fill it meanwhile. An exception leaves nothing behind.
+    `seconds` and `environment` are read at the end, so the caller may fill them meanwhile. An exception leaves nothing behind.
     """
     tar_name, rows_name = (layout.shard_file(field.name, shard, generation, suffix) for suffix in ("tar", "parquet"))
     receipts: list[Receipt] = []

@@ -45,7 +45,7 @@ class Finding:
 
 def verify_whole(store: Store, plan: Plan, manifest: dict[str, Any], index: list[IndexRow]) -> list[Finding]:
     """What concerns the data set as a whole: plan and caption files, the index's coverage, the manifest's sums."""
-    findings = [*_check_plan(store, plan, manifest), *_check_index(plan, manifest, index), *_check_captions(store)]
+    findings = [*_check_plan(store, plan, manifest), *_check_index(manifest, index), *_check_captions(store)]
     vocabulary = manifest["phrase_vocab"]
     if message := _file_problem(store, vocabulary["name"], None, vocabulary["sha256"]):
         findings.append(Finding(kind="digest", file=vocabulary["name"], message=message))
@@ -53,7 +53,8 @@ def verify_whole(store: Store, plan: Plan, manifest: dict[str, Any], index: list
 
 
 def _check_plan(store: Store, plan: Plan, manifest: dict[str, Any]) -> Iterator[Finding]:
-    if plan.digest != manifest["plan"]:
+    made_from = plan.until(manifest["shards"])  # images may have been added since, and not published yet
+    if made_from is None or made_from.digest != manifest["plan"]:
         yield Finding(
             kind="plan", file=layout.PLAN, message="the stored plan is not the one the manifest was made from"
         )
@@ -76,14 +77,14 @@ def _check_captions(store: Store) -> Iterator[Finding]:
             yield Finding(kind="captions", file=layout.caption_bucket(bucket), message=message)
 
 
-def _check_index(plan: Plan, manifest: dict[str, Any], index: list[IndexRow]) -> Iterator[Finding]:
+def _check_index(manifest: dict[str, Any], index: list[IndexRow]) -> Iterator[Finding]:
     def finding(message: str) -> Finding:
         return Finding(kind="index", file=layout.INDEX, message=message)
 
     for field, entry in manifest["fields"].items():
         rows = [row for row in index if row.field == field]
-        if sorted(row.shard for row in rows) != list(range(plan.shards)):
-            yield finding(f"the shards of {field} are not 0 to {plan.shards - 1}, each once")
+        if sorted(row.shard for row in rows) != list(range(manifest["shards"])):
+            yield finding(f"the shards of {field} are not 0 to {manifest['shards'] - 1}, each once")
         for name, promised, found in (
             ("inputs", entry["counts"]["inputs"], sum(row.inputs for row in rows)),
             ("samples", entry["counts"]["ok"], sum(row.samples for row in rows)),

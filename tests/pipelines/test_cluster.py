@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import functools
+import json
+import logging
 import os
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 
+import dask
 import pytest
+import torch
 from distributed import LocalCluster
 
-from mvptr_data.errors import IncompleteError, InputError
-from pipelines import cluster as cluster_module
-from pipelines.cluster import ClusterOptions, TaskFailure, once_per_process, open_cluster
+from mvptr_data.errors import IncompleteError, InputError, MissingDependencyError
+from pipelines.cluster import ClusterOptions, TaskFailure, kinds, once_per_process, open_cluster
+from pipelines.cluster import tasks as cluster_tasks
 
 # Workers import tasks by name; this file is not on their path, so the tasks below come from the standard library.
 
@@ -45,7 +54,7 @@ def test_submission_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             drawn += 1
             yield number
 
-    monkeypatch.setattr(cluster_module, "IN_FLIGHT", 2)
+    monkeypatch.setattr(cluster_tasks, "IN_FLIGHT", 2)
     with open_cluster(ClusterOptions(cluster="local", workers=1)) as running:
         results = running.run_tasks(abs, items())  # type: ignore[arg-type]
         next(results)
@@ -67,13 +76,65 @@ def test_a_poison_task_ends_as_a_failure_not_as_a_hang() -> None:
         outcomes = dict(running.run_tasks(functools.partial(os.kill, 0), [0]))  # signal 0 to the own group: harmless
         assert outcomes == {0: None}
         [(_, outcome)] = running.run_tasks(os._exit, [1])
-        assert isinstance(outcome, TaskFailure) and "KilledWorker" in outcome.reason
+        assert isinstance(outcome, TaskFailure) and outcome.killed and "KilledWorker" in outcome.reason
+
+
+def test_a_poison_task_takes_no_bystander_with_it() -> None:
+    poison = "__import__('os')._exit(1)"
+    for others in (2, 30):  # fewer and more than Dask itself would keep at the scheduler
+        with open_cluster(ClusterOptions(cluster="local", workers=2)) as running:
+            outcomes = dict(running.run_tasks(eval, [poison, *(f"{number} + 1" for number in range(others))]))
+        failed = outcomes.pop(poison)
+        assert isinstance(failed, TaskFailure) and failed.killed
+        assert outcomes == {f"{number} + 1": number + 1 for number in range(others)}
+
+
+def test_the_users_dask_configuration_is_left_alone() -> None:
+    before = json.dumps(dask.config.config, default=str)
+    with open_cluster(ClusterOptions(cluster="local", workers=1)) as running:
+        list(running.run_tasks(abs, [1]))
+    assert json.dumps(dask.config.config, default=str) == before
+
+
+def test_a_slow_generator_keeps_no_result_waiting() -> None:
+    def items() -> Iterator[int]:
+        yield -1
+        yield -2
+        time.sleep(3)
+        yield -3
+
+    with open_cluster(ClusterOptions(cluster="local", workers=1)) as running:
+        start = time.monotonic()
+        arrived = [(result, time.monotonic() - start) for _, result in running.run_tasks(abs, items())]
+    assert [result for result, _ in arrived] == [1, 2, 3]
+    assert arrived[1][1] < 2.5 <= arrived[2][1]
+
+
+def test_what_a_generator_raises_is_raised_here() -> None:
+    def items() -> Iterator[int]:
+        yield -1
+        raise ValueError("no more")
+
+    with (
+        open_cluster(ClusterOptions(cluster="local", workers=1)) as running,
+        pytest.raises(ValueError, match="no more"),
+    ):
+        list(running.run_tasks(abs, items()))
+
+
+def test_a_result_that_died_with_its_worker_is_computed_again(tmp_path: Path) -> None:
+    with open_cluster(ClusterOptions(cluster="local", workers=1)) as running:
+        results = running.run_tasks(abs, [-1, -2])
+        assert next(results)[1] == 1
+        time.sleep(0.5)  # the second is done as well, and its result is with the worker alone
+        os.kill(next(iter(running._client.run(os.getpid).values())), signal.SIGKILL)
+        assert [result for _, result in results] == [2]
 
 
 def test_a_cluster_that_lost_its_workers_ends_instead_of_hanging(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster_module, "WORKERS_TIMEOUT", 1)
-    monkeypatch.setattr(cluster_module, "ASK_SECONDS", 0.2)
-    monkeypatch.setattr(cluster_module, "IN_FLIGHT", 1)
+    monkeypatch.setattr(cluster_tasks, "WORKERS_TIMEOUT", 1)
+    monkeypatch.setattr(cluster_tasks, "ASK_SECONDS", 0.2)
+    monkeypatch.setattr(cluster_tasks, "IN_FLIGHT", 1)
     with (
         LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as remote,
         open_cluster(ClusterOptions(cluster=remote.scheduler_address)) as running,
@@ -87,6 +148,49 @@ def test_a_cluster_that_lost_its_workers_ends_instead_of_hanging(monkeypatch: py
             next(results)
 
 
+def test_a_killed_scheduler_ends_the_run_in_one_line() -> None:
+    said: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = said.append  # type: ignore[method-assign, assignment]
+    logger = logging.getLogger("distributed.client")
+    logger.addHandler(handler)
+    arguments = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    with ExitStack() as stack:
+        command = [sys.executable, "-m", "distributed.cli.dask_scheduler", *arguments]
+        scheduler = stack.enter_context(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+        stack.callback(scheduler.kill)
+        assert scheduler.stderr is not None
+        address = next(line for line in scheduler.stderr if "Scheduler at:" in line).split()[-1]
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]
+        worker = stack.enter_context(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+        stack.callback(worker.kill)
+        with (
+            pytest.raises(IncompleteError, match="the Dask scheduler is gone"),
+            open_cluster(ClusterOptions(cluster=address)) as running,
+        ):
+            for number, _ in enumerate(running.run_tasks(time.sleep, [0.1] * 20)):
+                if number == 2:
+                    scheduler.kill()
+        assert worker.wait(timeout=20) is not None
+    logger.removeHandler(handler)
+    assert not said
+
+
+def test_one_worker_a_gpu() -> None:
+    options = ClusterOptions(cluster="local-cuda")
+    if find_spec("dask_cuda") is None:
+        with pytest.raises(MissingDependencyError, match=r"pip install 'mvptr-data\[cuda\]'"), open_cluster(options):
+            pass
+    elif not torch.cuda.device_count():
+        with pytest.raises(InputError, match="finds 0 GPUs"), open_cluster(options):
+            pass
+    else:
+        with open_cluster(options) as running:
+            asked = "__import__('os').environ['CUDA_VISIBLE_DEVICES'].split(',')[0]"
+            firsts = running._client.run(eval, asked).values()
+            assert len(set(firsts)) == len(firsts) == torch.cuda.device_count()
+
+
 @pytest.mark.parametrize("options", [{"cluster": "slrum"}, {"threads": 0}, {"workers": 0}])
 def test_impossible_options_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(InputError):
@@ -94,6 +198,7 @@ def test_impossible_options_are_refused(options: dict[str, object]) -> None:
 
 
 def test_a_silent_address_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kinds, "CONNECT_TIMEOUT", 1)
     with pytest.raises(InputError, match=r"127\.0\.0\.1:1"), open_cluster(ClusterOptions(cluster="tcp://127.0.0.1:1")):
         pass
 

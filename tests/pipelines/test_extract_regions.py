@@ -15,9 +15,12 @@ from mvptr_data.dataset.records import decode_array
 from mvptr_data.detectors import Regions, load_detector
 from mvptr_data.errors import BusyError, ConfigurationMismatchError, IncompleteError, InputError
 from mvptr_data.storage import Store
-from pipelines import extract_shard as module
+from pipelines import detector_runner
+from pipelines import extract_regions as extract_regions_module
 from pipelines.cluster import ClusterOptions
-from pipelines.extract_regions import DetectorChoice, extract_regions
+from pipelines.detector_runner import DetectorChoice
+from pipelines.extract_regions import extract_regions
+from pipelines.extract_shard import ShardTask
 
 INLINE = ClusterOptions(cluster="inline")
 
@@ -177,7 +180,7 @@ def test_an_image_that_breaks_the_detector_is_one_fault(world, tmp_path: Path, m
     shutil.copytree(world.images, folder)
     victim = sorted(folder.glob("*.jpg"))[2]
     Image.open(victim).resize((250, 250)).save(victim)
-    monkeypatch.setattr(module, "load_detector", lambda name, **options: Fussy())
+    monkeypatch.setattr(detector_runner, "load_detector", lambda name, **options: Fussy())
     summary = extract_regions(
         str(folder), str(tmp_path / "out"), detector=DetectorChoice(name="fussy"), cluster=INLINE, quiet=True
     )
@@ -222,12 +225,12 @@ def test_what_a_killed_worker_leaves_is_gone_when_the_run_ends(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = module.extract_shard
+    real = extract_regions_module.extract_shard
 
-    def leave(task: module.ShardTask, shard: int) -> object:
+    def leave(task: ShardTask, shard: int) -> object:
         (tmp_path / "out/regions/.00000.tar.1-ff.tmp").write_bytes(b"half")
         return real(task, shard)
 
-    monkeypatch.setattr(module, "extract_shard", leave)
+    monkeypatch.setattr(extract_regions_module, "extract_shard", leave)
     extract_regions(str(world.images), str(tmp_path / "out"), cluster=INLINE, quiet=True)
     assert not list((tmp_path / "out").rglob("*.tmp"))

@@ -8,7 +8,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mvptr_data.dataset import layout
-from mvptr_data.dataset.plan import check_same_plan, load_plan, locate, read_keys, read_rows, ref_of, write_plan
+from mvptr_data.dataset.plan import (
+    PlannedInputs,
+    append_plan,
+    check_same_plan,
+    load_plan,
+    locate,
+    read_keys,
+    read_rows,
+    ref_of,
+    write_plan,
+)
 from mvptr_data.errors import ConfigurationMismatchError, FormatVersionError, IncompleteError
 from mvptr_data.sources.images import ImageRef
 from mvptr_data.storage import Store
@@ -35,6 +45,39 @@ def test_every_input_has_one_place_and_duplicates_are_the_later_ones(
     assert [row["fault"] for row in rows] == expected
     assert plan.faults == sum(fault is not None for fault in expected)
     assert load_plan(store) == plan
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@given(
+    parts=st.lists(
+        st.tuples(st.lists(st.sampled_from("abcdefgh"), max_size=12), st.integers(1, 5)), min_size=2, max_size=4
+    )
+)
+def test_a_plan_grows_by_parts_and_alters_no_earlier_shard(
+    parts: list[tuple[list[str], int]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    store = Store.at(tmp_path_factory.mktemp("plan"))
+    plan, keys = None, []
+    for number, (part, size) in enumerate(parts):
+        before = {name: store.sha256(name) for name in store.names("plan") if not name.endswith("plan.json")}
+        plan = append_plan(
+            store,
+            plan,
+            [replace(ref, uri=f"/{number}{ref.uri}") for ref in refs(*part)],
+            source={"images": str(number)},
+            samples_per_shard=size,
+        )
+        keys += part
+        assert {name: store.sha256(name) for name in before} == before
+        check_same_plan(plan, store, {"images": str(number)}, size)
+    assert plan is not None and load_plan(store) == plan
+    rows = [row for shard in range(plan.shards) for row in read_rows(store, shard)]
+    assert [row["key"] for row in rows] == keys
+    expected = ["duplicate_key" if key in keys[:number] else None for number, key in enumerate(keys)]
+    assert [row["fault"] for row in rows] == expected and plan.faults == len(keys) - expected.count(None)
+    planned = PlannedInputs(store, plan)
+    assert all(ref_of(row) in planned for row in rows)
+    assert replace(refs("a")[0], uri="/elsewhere/a.jpg") not in planned
 
 
 def test_a_fault_known_at_listing_never_owns_a_key(tmp_path: Path) -> None:

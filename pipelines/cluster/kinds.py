@@ -1,0 +1,192 @@
+"""Opening a cluster: each kind starts its workers, or finds them, and ends what it started."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mvptr_data.errors import InputError, MissingDependencyError
+from pipelines.cluster import tasks
+from pipelines.cluster.options import ClusterOptions
+from pipelines.cluster.tasks import Cluster
+
+#: Seconds that a scheduler's address may take to answer.
+CONNECT_TIMEOUT = 20
+#: A task that took this many workers with it may be tried once more; the next death makes it a `TaskFailure`.
+ALLOWED_FAILURES = 1
+
+
+@contextlib.contextmanager
+def open_cluster(
+    options: ClusterOptions, *, report: str | None = None, say: Callable[[str], None] | None = None
+) -> Iterator[Cluster]:
+    """A cluster for the block. `report`: local file name for Dask's performance report (HTML), written where Dask is used.
+    `say` is told what is waited for, where that may take long.
+
+    Raises `MissingDependencyError` (no distributed, dask-cuda, dask-jobqueue or sbatch), `InputError` (an address where nothing
+    answers, no GPU, an unusable recipe, jobs that Slurm refuses).
+    """
+    if options.cluster == "inline":
+        yield Cluster()
+        return
+    try:
+        import distributed
+    except ImportError as error:
+        raise MissingDependencyError(
+            "dask is not installed", "Install it with `pip install 'mvptr-data[cluster]'`, or use --cluster inline."
+        ) from error
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_quiet_loss())
+        keep, patience, address = None, float(tasks.WORKERS_TIMEOUT), options.cluster
+        if options.cluster == "local":
+            address = stack.enter_context(_local(options))
+        elif options.cluster == "local-cuda":
+            address = stack.enter_context(_local_cuda(options))
+        elif options.cluster == "slurm":
+            from pipelines.cluster.slurm import read_recipe, slurm_jobs
+
+            assert options.cluster_config is not None, "ClusterOptions saw to it"
+            recipe = read_recipe(options.cluster_config)
+            jobs = stack.enter_context(slurm_jobs(recipe, options))
+            spare_bystanders(jobs.cluster.scheduler)
+            keep, patience, address = jobs.keep, recipe.patience_seconds, jobs.cluster
+        try:
+            client = stack.enter_context(distributed.Client(address, set_as_default=True, timeout=CONNECT_TIMEOUT))
+            _await_worker(client, options, keep, patience, say)
+        except (OSError, TimeoutError) as error:
+            raise InputError(
+                f"no Dask workers answer at {options.cluster} ({error})",
+                "Start `dask scheduler` and `dask worker`, or check the address.",
+            ) from error
+        if report is not None:
+            stack.enter_context(_performance_report(report))
+        yield Cluster(client, keep=keep, patience=patience)
+
+
+def _await_worker(
+    client: Any,
+    options: ClusterOptions,
+    keep: Callable[[], None] | None,
+    patience: float,
+    say: Callable[[str], None] | None,
+) -> None:
+    """Wait for the first worker. Raises `TimeoutError` after `patience` seconds, and what `keep` raises."""
+    start = time.monotonic()
+    if say is not None and keep is not None and not client.nthreads():
+        say(f"waiting for the first job of --cluster {options.cluster} to start")
+    while not client.nthreads():
+        if keep is not None:
+            keep()
+        if time.monotonic() - start > patience:
+            raise TimeoutError(f"no worker came within {patience:.0f} s")
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def _local(options: ClusterOptions) -> Iterator[Any]:
+    from distributed import LocalCluster
+
+    with _interrupts_ignored():
+        cluster = LocalCluster(n_workers=options.local_workers, processes=True, **_OURS)
+    with cluster:
+        spare_bystanders(cluster.scheduler)
+        yield cluster
+
+
+@contextlib.contextmanager
+def _local_cuda(options: ClusterOptions) -> Iterator[Any]:
+    """One worker a GPU; `CUDA_VISIBLE_DEVICES` is respected, and each worker sees its own GPU as the first."""
+    try:
+        from dask_cuda import LocalCUDACluster
+    except ImportError as error:
+        raise MissingDependencyError(
+            "dask-cuda is not installed", "Install it with `pip install 'mvptr-data[cuda]'`, or use --cluster local."
+        ) from error
+    gpus = _gpus()
+    if gpus < (options.workers or 1):
+        raise InputError(
+            f"--cluster local-cuda finds {gpus} GPUs for {options.workers or 1} workers",
+            "Look at `nvidia-smi` and CUDA_VISIBLE_DEVICES, ask for fewer workers, or use --cluster local.",
+        )
+    with _interrupts_ignored():
+        cluster = LocalCUDACluster(n_workers=options.workers or gpus, **_OURS)
+    with cluster:
+        spare_bystanders(cluster.scheduler)
+        yield cluster
+
+
+def _gpus() -> int:
+    """GPUs that this process may use, counted without starting CUDA in it."""
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingDependencyError(
+            "torch is not installed", "Install it with `pip install 'mvptr-data[extract]'`."
+        ) from error
+    return torch.cuda.device_count()
+
+
+#: What all clusters of this machine have in common: one task at a time a worker, no dashboard, silence.
+_OURS: dict[str, Any] = {
+    "threads_per_worker": 1,
+    "dashboard_address": None,
+    "silence_logs": logging.CRITICAL,
+}
+
+
+def spare_bystanders(scheduler: Any) -> None:
+    """Set a scheduler of our own so that a task which kills its workers is found soon, and alone.
+
+    Dask blames a worker's death on every task that it had been sent, not only on the one that ran. So each thread is sent one
+    task at a time and the others wait at the scheduler, as Dask itself does for many tasks without dependencies.
+    """
+    scheduler.allowed_failures = ALLOWED_FAILURES
+    scheduler.WORKER_SATURATION = 1.0
+    scheduler.is_rootish = lambda task: True
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes started in the block ignore Ctrl-C: a terminal sends it to all, but ending the workers is the client's part."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+@contextlib.contextmanager
+def _quiet_loss() -> Iterator[None]:
+    """Dask's own account of a lost scheduler, tracebacks and all, is not shown in the block: our one line says it."""
+    names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] in ("distributed", "tornado")]
+    loggers = [logging.getLogger(name) for name in (*names, "asyncio")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _performance_report(path: str) -> Iterator[None]:
+    """Dask's report of the run. A report that cannot be made must not take the run's result with it."""
+    from distributed import performance_report
+
+    manager = performance_report(filename=path)
+    manager.__enter__()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, TimeoutError, RuntimeError):
+            manager.__exit__(None, None, None)

@@ -1,0 +1,122 @@
+"""A detector at work in one process: made once, fed in windows, and kept going.
+
+An image that breaks the detector is found by trying each alone; a window that does not fit into memory is halved, and what
+fitted is remembered, so that a process pays for finding out once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from mvptr_data.detectors import Detector, Regions, load_detector
+from mvptr_data.errors import SampleFault
+from pipelines.cluster import once_per_process
+
+#: Images handed to a detector at once that does not say how many it likes.
+WINDOW = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorChoice:
+    """A detector by name and options; hashable, so that each process makes it once."""
+
+    name: str = "compact"
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def load(self, threads: int) -> DetectorRunner:
+        """Raises `InputError` (unknown name or option, unusable value), `MissingDependencyError`, `DamagedFileError`."""
+        detector = load_detector(self.name, **dict(self.options))
+        try:
+            import torch  # after the detector has said, in one line, that torch is missing
+        except ImportError:  # a detector of the user's own may do without
+            return DetectorRunner(detector)
+        torch.set_num_threads(threads)
+        return DetectorRunner(detector)
+
+
+def detector_runner(choice: DetectorChoice, threads: int) -> DetectorRunner:
+    """The runner of this process for `choice`; loaded at the first call."""
+    return once_per_process(DetectorChoice.load, choice, threads)
+
+
+class DetectorRunner:
+    """Runs one detector. `note` says what was done about memory, for the receipt; empty where nothing was."""
+
+    def __init__(self, detector: Detector) -> None:
+        self.detector = detector
+        self.window = max(1, int(getattr(detector, "window", WINDOW)))
+        self.note = ""
+        self._prepare = getattr(detector, "prepare", None)
+
+    def prepare(self, image: Image.Image) -> Any:
+        """What the detector does to one image ahead of detection; safe in any thread."""
+        return image if self._prepare is None else self._prepare(image)
+
+    def detect(self, images: Sequence[Any]) -> list[Regions | SampleFault]:
+        """The regions of each image (as `prepare` gave it), or the fault that it alone caused."""
+        if not images:
+            return []
+        try:
+            return list(checked(self.detector.detect(images), len(images)))
+        except (RuntimeError, ValueError, ArithmeticError, IndexError, TypeError, KeyError, MemoryError) as error:
+            if is_out_of_memory(error):
+                return self._in_less_memory(images, error)
+            if len(images) == 1:
+                return [SampleFault("detector_error", _reason(error))]
+        return [self.detect([image])[0] for image in images]
+
+    def _in_less_memory(self, images: Sequence[Any], error: BaseException) -> list[Regions | SampleFault]:
+        """Try again with half the batch: the detector's own where it has one, else half the images."""
+        release_memory()
+        batch = getattr(self.detector, "batch_size", None)
+        if isinstance(batch, int) and batch > 1:
+            self.detector.batch_size = batch // 2  # type: ignore[attr-defined]
+            self._note(batch, batch // 2)
+            return self.detect(images)
+        if len(images) == 1:
+            return [SampleFault("out_of_memory", _reason(error))]
+        half = (len(images) + 1) // 2
+        self.window = min(self.window, half)
+        self._note(len(images), half)
+        return [*self.detect(images[:half]), *self.detect(images[half:])]
+
+    def _note(self, tried: int, taken: int) -> None:
+        first = self.note.partition(" -> ")[0] or f"out of memory with {tried} images at once"
+        self.note = f"{first} -> {taken}"
+
+
+def checked(found: Any, count: int) -> list[Regions]:
+    """What a detector returned, if it is one `Regions` an image. Raises `TypeError`, `ValueError` where it is not."""
+    if not isinstance(found, Sequence) or not all(isinstance(regions, Regions) for regions in found):
+        raise TypeError(f"detect() must return a list of Regions, not {type(found).__name__}")
+    if len(found) != count:
+        raise ValueError(f"detect() returned {len(found)} results for {count} images")
+    return list(found)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, the device's or the machine's, did not suffice."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch.OutOfMemoryError
+        return True
+    return isinstance(error, RuntimeError) and any(
+        said in str(error) for said in ("DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA out of memory")
+    )
+
+
+def release_memory() -> None:
+    """Give back what torch keeps of the device's memory, so that the next, smaller try finds it."""
+    try:
+        import torch
+    except ImportError:
+        return
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"
