@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from mvptr_data.detectors import Detector, Regions, load_detector
+from mvptr_data.detectors.own import check_regions
 from mvptr_data.errors import SampleFault
 from pipelines.cluster import once_per_process
 
@@ -61,7 +62,7 @@ class DetectorRunner:
         if not images:
             return []
         try:
-            return list(checked(self.detector.detect(images), len(images)))
+            return [*check_regions(self.detector, len(images), self.detector.detect(images))]
         except (RuntimeError, ValueError, ArithmeticError, IndexError, TypeError, KeyError, MemoryError) as error:
             if is_out_of_memory(error):
                 return self._in_less_memory(images, error)
@@ -87,15 +88,6 @@ class DetectorRunner:
     def _note(self, tried: int, taken: int) -> None:
         first = self.note.partition(" -> ")[0] or f"out of memory with {tried} images at once"
         self.note = f"{first} -> {taken}"
-
-
-def checked(found: Any, count: int) -> list[Regions]:
-    """What a detector returned, if it is one `Regions` an image. Raises `TypeError`, `ValueError` where it is not."""
-    if not isinstance(found, Sequence) or not all(isinstance(regions, Regions) for regions in found):
-        raise TypeError(f"detect() must return a list of Regions, not {type(found).__name__}")
-    if len(found) != count:
-        raise ValueError(f"detect() returned {len(found)} results for {count} images")
-    return list(found)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -199,6 +199,8 @@ def _extract(
             report = reporter.keep_log(store, command)
             with hold_lock(store, "plan", wait=True):  # of several slices that start at once, one makes it
                 store.remove_temporaries("plan")
+                if load_state(store, REGIONS.name) is not None:
+                    claim(store, REGIONS.name, configuration)  # refused before a plan is altered
                 plan = make_plan(reporter)
                 identity = claim(store, REGIONS.name, configuration).digest
             run = _Run(store, reporter, options, plan, identity)
@@ -283,7 +285,7 @@ class _Run:
         options, plan = self._options, self._plan
         known = shards if isinstance(shards, list) else self._pending.missing
         with (
-            open_cluster(options.cluster, report=report) as cluster,
+            open_cluster(options.cluster, report=report, say=self._reporter.say) as cluster,
             self._reporter.step(title, sum(plan.rows[shard] for shard in known), "images") as step,
         ):
             runner = ShardRunner(self._store, cluster, options.cluster, self._task, self._reporter, plan)

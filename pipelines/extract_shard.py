@@ -276,5 +276,3 @@ def _copy(writer: ShardWriter, tar: Any, key: str, old: Mapping[str, Any]) -> No
         members[member] = tar.read(old[f"{stem(member)}_size"])
     writer.add(key, members, facts)
 
-
-__all__ = ["DetectorChoice", "ShardTask", "extract_shard", "probe_shard", "regions_configuration", "retry_shard"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -71,55 +71,40 @@ def test_a_killed_workers_tasks_are_run_again(tmp_path: Path) -> None:
         assert sum(1 for _, outcome in sleepers if outcome is None) == 11
 
 
-def test_a_poison_task_ends_as_a_failure_not_as_a_hang() -> None:
-    with open_cluster(ClusterOptions(cluster="local", workers=1)) as running:
-        outcomes = dict(running.run_tasks(functools.partial(os.kill, 0), [0]))  # signal 0 to the own group: harmless
-        assert outcomes == {0: None}
-        [(_, outcome)] = running.run_tasks(os._exit, [1])
-        assert isinstance(outcome, TaskFailure) and outcome.killed and "KilledWorker" in outcome.reason
-
-
-def test_a_poison_task_takes_no_bystander_with_it() -> None:
+@pytest.mark.parametrize("others", [2, 30], ids=["fewer than Dask keeps at the scheduler", "more"])
+def test_a_poison_task_is_found_and_takes_no_bystander_with_it(others: int) -> None:
     poison = "__import__('os')._exit(1)"
-    for others in (2, 30):  # fewer and more than Dask itself would keep at the scheduler
-        with open_cluster(ClusterOptions(cluster="local", workers=2)) as running:
-            outcomes = dict(running.run_tasks(eval, [poison, *(f"{number} + 1" for number in range(others))]))
-        failed = outcomes.pop(poison)
-        assert isinstance(failed, TaskFailure) and failed.killed
-        assert outcomes == {f"{number} + 1": number + 1 for number in range(others)}
+    with open_cluster(ClusterOptions(cluster="local", workers=2)) as running:
+        outcomes = dict(running.run_tasks(eval, [poison, *(f"{number} + 1" for number in range(others))]))
+    failed = outcomes.pop(poison)
+    assert isinstance(failed, TaskFailure) and failed.killed and "KilledWorker" in failed.reason
+    assert outcomes == {f"{number} + 1": number + 1 for number in range(others)}
 
 
-def test_the_users_dask_configuration_is_left_alone() -> None:
+def test_workers_compute_with_the_threads_asked_for_and_the_users_configuration_is_left_alone() -> None:
     before = json.dumps(dask.config.config, default=str)
-    with open_cluster(ClusterOptions(cluster="local", workers=1)) as running:
-        list(running.run_tasks(abs, [1]))
+    with open_cluster(ClusterOptions(cluster="local", workers=1, threads=2)) as running:
+        [(_, told)] = running.run_tasks(eval, ["__import__('os').environ['OMP_NUM_THREADS']"])
+    assert told == os.environ.get("OMP_NUM_THREADS", "2")
     assert json.dumps(dask.config.config, default=str) == before
 
 
-def test_a_slow_generator_keeps_no_result_waiting() -> None:
+def test_a_slow_generator_keeps_no_result_waiting_and_its_error_is_raised_here() -> None:
+    second = threading.Event()
+
     def items() -> Iterator[int]:
         yield -1
         yield -2
-        time.sleep(3)
+        assert second.wait(20), "the second result was kept until the third item was there"
         yield -3
-
-    with open_cluster(ClusterOptions(cluster="local", workers=1)) as running:
-        start = time.monotonic()
-        arrived = [(result, time.monotonic() - start) for _, result in running.run_tasks(abs, items())]
-    assert [result for result, _ in arrived] == [1, 2, 3]
-    assert arrived[1][1] < 2.5 <= arrived[2][1]
-
-
-def test_what_a_generator_raises_is_raised_here() -> None:
-    def items() -> Iterator[int]:
-        yield -1
         raise ValueError("no more")
 
-    with (
-        open_cluster(ClusterOptions(cluster="local", workers=1)) as running,
-        pytest.raises(ValueError, match="no more"),
-    ):
-        list(running.run_tasks(abs, items()))
+    with open_cluster(ClusterOptions(cluster="local", workers=1)) as running:
+        results = running.run_tasks(abs, items())
+        assert [next(results)[1], next(results)[1]] == [1, 2]
+        second.set()
+        with pytest.raises(ValueError, match="no more"):
+            list(results)
 
 
 def test_a_result_that_died_with_its_worker_is_computed_again(tmp_path: Path) -> None:

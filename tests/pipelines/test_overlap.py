@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.overlap import in_batches, prefetch
+from pipelines.overlap import in_batches, map_ahead, prefetch
 
 
 @given(st.lists(st.integers(), max_size=50), st.integers(1, 5))
@@ -49,3 +49,25 @@ def test_the_thread_is_bounded_and_ends_with_its_consumer() -> None:
     assert len(made) <= 6  # one taken, three waiting, one in hand, one being made
     items.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
+
+
+@given(st.lists(st.integers(), max_size=60), st.integers(1, 4), st.integers(0, 9))
+def test_threads_keep_the_order(items: list[int], threads: int, ahead: int) -> None:
+    assert list(map_ahead(lambda item: item * 2, items, threads=threads, ahead=ahead)) == [item * 2 for item in items]
+
+
+def test_threads_work_at_once_and_no_further_ahead_than_allowed() -> None:
+    barrier = threading.Barrier(3, timeout=20)
+    started: list[int] = []
+
+    def meet(number: int) -> int:
+        started.append(number)
+        if number < 3:
+            barrier.wait()
+        return number
+
+    numbers = map_ahead(meet, range(100), threads=3, ahead=5)
+    assert next(numbers) == 0
+    time.sleep(0.1)
+    assert len(started) <= 6
+    numbers.close()  # type: ignore[attr-defined]

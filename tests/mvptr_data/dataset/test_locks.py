@@ -11,10 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mvptr_data.dataset import locks
-from mvptr_data.dataset.locks import STALE_AFTER, hold_lock
-from mvptr_data.errors import BusyError
+from mvptr_data.dataset.locks import STALE_AFTER, Slice, hold_lock, live_locks
+from mvptr_data.errors import BusyError, InputError
 from mvptr_data.storage import Store
 
 HOLD = """
@@ -95,3 +97,43 @@ def test_a_lock_that_was_taken_over_is_not_taken_back(tmp_path: Path, monkeypatc
         store.write_json("locks/regions.json", {"token": "another's"})
         time.sleep(0.1)
     assert store.read_json("locks/regions.json") == {"token": "another's"}
+
+
+def test_slices_of_one_cut_coexist_and_nothing_else_does(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    with hold_lock(store, "regions", Slice(0, 3)), hold_lock(store, "regions", Slice(2, 3)):
+        for other in (Slice(0, 3), Slice(1, 2), Slice()):
+            with pytest.raises(BusyError, match=r"array task 0/3"), hold_lock(store, "regions", other):
+                pass
+        assert sorted(str(lock.part) for lock in live_locks(store, "regions")) == ["0-of-3", "2-of-3"]
+    with hold_lock(store, "regions"), pytest.raises(BusyError), hold_lock(store, "regions", Slice(1, 3)):
+        pass
+    assert live_locks(store, "regions") == []
+
+
+@given(st.integers(1, 9), st.integers(0, 40))
+def test_slices_share_out_every_shard_once(count: int, total: int) -> None:
+    shards = [shard for index in range(count) for shard in Slice(index, count).shards(total)]
+    assert sorted(shards) == list(range(total))
+
+
+def test_a_slice_that_is_none_is_refused() -> None:
+    for index, count in ((3, 3), (-1, 3), (0, 0)):
+        with pytest.raises(InputError, match="array task"):
+            Slice(index, count)
+
+
+def test_one_that_waits_gets_the_lock_when_it_is_free(tmp_path: Path) -> None:
+    store, order = Store.at(tmp_path), []
+
+    def second() -> None:
+        with hold_lock(store, "plan", wait=True):
+            order.append("second")
+
+    with hold_lock(store, "plan"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(0.3)
+        order.append("first")
+    thread.join(20)
+    assert order == ["first", "second"]

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import base64
+import json
+
+import numpy as np
+
+from mvptr_data.dataset.records import RegionFacts, geometry
+from pipelines.vinvl_tsv import features_line, predictions_line
+
+FEATURES = np.random.default_rng(5).standard_normal((2, 2048)).astype(np.float16)
+BOXES = np.array([[1, 2, 30.5, 40], [0, 0, 64, 48]], np.float32)
+FACTS = RegionFacts(
+    width=64,
+    height=48,
+    scores=(0.9, 0.123456),
+    labels=(3, 1),
+    tags=('a "quoted" man', "日本"),
+    attributes=(("red", "tall"), ()),
+    attribute_scores=((0.5, 0.25), ()),
+)
+
+
+def test_predictions_are_what_vinvl_writes() -> None:
+    line = predictions_line("a/b c", BOXES, FEATURES, FACTS)
+    assert line.endswith(b"}\n") and line.count(b"\n") == 1
+    key, _, body = line.decode().partition("\t")
+    found = json.loads(body)
+    assert key == "a/b c" and (found["image_h"], found["image_w"], found["relations"]) == (48, 64, None)
+    assert [item["rect"] for item in found["objects"]] == BOXES.tolist()
+    assert [item["bbox_id"] for item in found["objects"]] == [0, 1]
+    assert [item["class"] for item in found["objects"]] == list(FACTS.tags)
+    assert [item["conf"] for item in found["objects"]] == [0.9, 0.123456]
+    assert found["objects"][0]["attributes"] == ["red", "tall"] and found["objects"][0]["attr_scores"] == [0.5, 0.25]
+    vectors = [np.frombuffer(base64.b64decode(item["feature"]), "<f4") for item in found["objects"]]
+    assert (np.stack(vectors) == FEATURES.astype(np.float32)).all()
+    assert "gt_objects" not in found
+
+
+def test_features_may_stay_out_and_an_image_may_have_no_regions() -> None:
+    found = json.loads(predictions_line("k", BOXES, None, FACTS).partition(b"\t")[2])
+    assert all("feature" not in item for item in found["objects"])
+    nothing = RegionFacts(
+        width=None, height=None, scores=(), labels=(), tags=(), attributes=(), attribute_scores=(), gold_tags=("man",)
+    )
+    found = json.loads(predictions_line("k", BOXES[:0], FEATURES[:0], nothing).partition(b"\t")[2])
+    assert found == {
+        "image_h": None,
+        "image_w": None,
+        "relations": None,
+        "objects": [],
+        "gt_objects": [{"class": "man"}],
+    }
+
+
+def test_features_have_the_geometry_after_them() -> None:
+    key, count, text = features_line("k", BOXES, FEATURES, FACTS).rstrip(b"\n").split(b"\t")
+    table = np.frombuffer(base64.b64decode(text), "<f4").reshape(2, 2054)
+    assert (key, count) == (b"k", b"2")
+    assert (table[:, :2048] == FEATURES.astype(np.float32)).all()
+    assert (table[:, 2048:] == geometry(BOXES, 64, 48)).all()
