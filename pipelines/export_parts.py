@@ -5,7 +5,6 @@ In: the shard's files, as the index names them. Out: files, and last a note of t
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -54,7 +53,7 @@ def export_part(task: ExportTask, shard: ExportShard) -> dict[str, Any]:
     facts = _write_lines(store, target, task, shard) if task.files else _write_tar(store, target, shard)
     note = {"identity": task.identity, "shard": shard.number, **facts}
     target.write_json(_note(shard.number), note)
-    return {name: note[name] for name in ("shard", "samples", "bytes", "sha256")}
+    return {name: note[name] for name in ("shard", "samples", "bytes")}
 
 
 def read_note(target: Store, shard: int, identity: str) -> dict[str, Any] | None:
@@ -97,7 +96,6 @@ def _write_lines(store: Store, target: Store, task: ExportTask, shard: ExportSha
     """The lines of a shard's regions, a file for each of `task.files`; the note has the ids and the bytes of each line."""
     keys: list[str] = []
     lengths: dict[str, list[int]] = {file: [] for file in task.files}
-    digests = {file: hashlib.sha256() for file in task.files}
     with ExitStack() as stack:
         files = {file: stack.enter_context(target.writing(part_name(shard.number, file))) for file in task.files}
         for key, members in _samples(store, shard):
@@ -114,12 +112,10 @@ def _write_lines(store: Store, target: Store, task: ExportTask, shard: ExportSha
                 else:
                     line = predictions_line(key, boxes, features if task.inline else None, facts)
                 file.write(line)
-                digests[name].update(line)
                 lengths[name].append(len(line))
     return {
         "samples": len(keys),
         "bytes": {part_name(shard.number, file): sum(lengths[file]) for file in task.files},
-        "sha256": {part_name(shard.number, file): digests[file].hexdigest() for file in task.files},
         "keys": keys,
         "lines": lengths,
     }

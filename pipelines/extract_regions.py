@@ -9,71 +9,22 @@ Started again, a run keeps its plan and skips every shard that has a sound recei
 
 from __future__ import annotations
 
-import functools
-import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mvptr_data.dataset import layout
 from mvptr_data.dataset.fields import REGIONS, claim, load_state
-from mvptr_data.dataset.locks import WHOLE, Slice, hold_lock
+from mvptr_data.dataset.locks import WHOLE, hold_lock
 from mvptr_data.dataset.plan import Plan, PlannedInputs, append_plan, check_same_plan, load_plan, write_plan
-from mvptr_data.dataset.receipts import Receipt
-from mvptr_data.errors import FAULT_CLASSES, IncompleteError, InputError
-from mvptr_data.sources.decoding import DecodeOptions
+from mvptr_data.errors import IncompleteError, InputError
 from mvptr_data.sources.images import ImageRef, list_images
 from mvptr_data.storage import Store
-from pipelines.cluster import ClusterOptions, TaskFailure, open_cluster
 from pipelines.console import Reporter, reporting
-from pipelines.detector_runner import DetectorChoice, detector_runner
-from pipelines.extract_shard import ShardTask, extract_shard, regions_configuration, retry_shard
-from pipelines.failure_budget import FailureBudget, Tally
-from pipelines.shard_progress import PendingShards
-from pipelines.shard_runner import ShardFunction, ShardRunner
-
-#: Faults that trying again cannot mend: the plan's own.
-_FOR_GOOD = ("unsafe_key", "duplicate_key")
-RETRYABLE = frozenset(FAULT_CLASSES) - {*_FOR_GOOD, "no_captions", "empty_caption", "broken_record"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExtractionOptions:
-    """How to extract. The first two decide the bytes, the others only how a run gets there.
-
-    `decode_threads`: threads that read, decode and prepare images; None takes the cores that computing leaves. `part`: the
-    slice of the shards to do (job arrays). `retry_failed`: fault classes to try again; None: none. `max_failures`: more
-    failed inputs than this end the run.
-    """
-
-    detector: DetectorChoice = field(default_factory=DetectorChoice)
-    decode: DecodeOptions = field(default_factory=DecodeOptions)
-    cluster: ClusterOptions = field(default_factory=ClusterOptions)
-    decode_threads: int | None = None
-    part: Slice = WHOLE
-    retry_failed: Collection[str] | None = None
-    max_failures: FailureBudget | None = None
-    quiet: bool = False
-
-    def __post_init__(self) -> None:
-        if unknown := sorted(set(self.retry_failed or ()) - RETRYABLE):
-            raise InputError(
-                f"{', '.join(unknown)} is no class of faults that can be tried again",
-                f"These can: {', '.join(sorted(RETRYABLE))}.",
-            )
-        if self.decode_threads is not None and self.decode_threads < 1:
-            raise InputError(f"decode_threads is {self.decode_threads}", "Give at least 1.")
-
-    @property
-    def decoders(self) -> int:
-        """Decoding threads of a worker."""
-        if self.decode_threads is not None:
-            return self.decode_threads
-        if self.cluster.cluster not in ("inline", "local"):
-            return self.cluster.threads
-        workers = 1 if self.cluster.cluster == "inline" else self.cluster.local_workers
-        return max(1, len(os.sched_getaffinity(0)) // workers)
+from pipelines.detector_runner import detector_runner
+from pipelines.extraction_run import ExtractionOptions, ExtractionRun, Workers, run_configuration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,27 +141,29 @@ def _extract(
     store: Store, begin: Callable[[], Callable[[Reporter], Plan]], options: ExtractionOptions, command: str
 ) -> ExtractionSummary:
     """The run itself. `begin` looks at the input before anything is written; what it returns makes the plan, under its lock."""
-    with reporting(quiet=options.quiet) as reporter:
+    with reporting(quiet=options.quiet) as reporter, ExitStack() as stack:
         started = time.monotonic()
-        made = detector_runner(options.detector, options.cluster.threads)
-        configuration = regions_configuration(made.detector, options.decode)
+        if options.cluster.works_here:  # a detector that cannot be used says so before anything is written
+            options = _one_process_for_the_gpu(options, reporter)
         make_plan = begin()
-        with hold_lock(store, REGIONS.name, options.part):
-            report = reporter.keep_log(store, command)
-            with hold_lock(store, "plan", wait=True):  # of several slices that start at once, one makes it
-                store.remove_temporaries("plan")
-                if load_state(store, REGIONS.name) is not None:
-                    claim(store, REGIONS.name, configuration)  # refused before a plan is altered
-                plan = make_plan(reporter)
-                identity = claim(store, REGIONS.name, configuration).digest
-            run = _Run(store, reporter, options, plan, identity)
-            run.remove_temporaries()
-            try:
-                run.pending_shards(report)
-                run.failed_shards(report)
-            finally:
-                run.close()
-                run.remove_temporaries()  # of workers that were killed on the way
+        report = reporter.keep_log(store, command)
+        workers = Workers(stack, options.cluster, report, reporter.say)
+        configuration = run_configuration(options, workers)
+        stack.enter_context(hold_lock(store, REGIONS.name, options.part))
+        with hold_lock(store, "plan", wait=True):  # of several slices that start at once, one makes it
+            store.remove_temporaries("plan")
+            if load_state(store, REGIONS.name) is not None:
+                claim(store, REGIONS.name, configuration)  # refused before a plan is altered
+            plan = make_plan(reporter)
+            identity = claim(store, REGIONS.name, configuration).digest
+        run = ExtractionRun(store, reporter, workers, options, plan, identity)
+        run.remove_temporaries()
+        try:
+            run.pending_shards()
+            run.failed_shards()
+        finally:
+            run.close()
+            run.remove_temporaries()  # of workers that were killed on the way
         summary = ExtractionSummary(
             plan=plan,
             counts=dict(run.tally.counts),
@@ -224,90 +177,14 @@ def _extract(
     return summary
 
 
-class _Run:
-    """One run over a plan's shards: what is pending, then what failed."""
-
-    def __init__(self, store: Store, reporter: Reporter, options: ExtractionOptions, plan: Plan, identity: str) -> None:
-        self._store, self._reporter, self._options, self._plan = store, reporter, options, plan
-        self._shards = options.part.shards(plan.shards)
-        self._inputs = sum(plan.rows[shard] for shard in self._shards)
-        self._task = ShardTask(
-            root=store.root,
-            detector=options.detector,
-            decode=options.decode,
-            threads=options.cluster.threads,
-            decode_threads=options.decoders,
-            configuration_digest=identity,
-        )
-        self.tally = Tally()
-        self.written = 0
-        self._failed: dict[int, Receipt] = {}
-        self._pending = PendingShards(store, REGIONS.name, self._shards, identity, self._keep)
-
-    def close(self) -> None:
-        self._pending.close()
-
-    def remove_temporaries(self) -> None:
-        """Those of this run's shards alone: other slices are writing theirs."""
-        self._store.remove_temporaries(REGIONS.name, lambda base: layout.shard_number(base) in self._shards)
-
-    def pending_shards(self, report: str | None) -> None:
-        """Do every shard that is not finished."""
-        missing = self._pending.known
-        if kept := len(self._shards) - missing:
-            self._reporter.say(f"{kept} of {len(self._shards)} shards are finished and kept")
-        if missing or self._pending.unsound():
-            self._run("extract", functools.partial(extract_shard, self._task), self._pending, report)
-        self.tally.check(self._options.max_failures, self._inputs)
-
-    def failed_shards(self, report: str | None) -> None:
-        """Do again, in the shards that this run found finished, what failed under the classes asked for."""
-        classes = frozenset(self._options.retry_failed or ())
-        if not self._failed:
-            if classes:
-                self._reporter.say(f"nothing to try again: no input failed with {', '.join(sorted(classes))}")
-            return
-        before = self.tally.counts["ok"]
-        inputs = sum(receipt.counts.get(name, 0) for receipt in self._failed.values() for name in classes)
-        self._reporter.say(f"trying {inputs:,} failed inputs in {len(self._failed)} shards again")
-        self._run("retry", functools.partial(retry_shard, self._task, classes), sorted(self._failed), report)
-        self._reporter.say(
-            f"{self.tally.counts['ok'] - before:,} of {inputs:,} inputs that had failed have regions now"
-        )
-
-    def _keep(self, receipt: Receipt) -> None:
-        self.tally.add(receipt)
-        if any(receipt.counts.get(name) for name in self._options.retry_failed or ()):
-            self._failed[receipt.shard] = receipt
-
-    def _run(self, title: str, function: ShardFunction, shards: Iterable[int], report: str | None) -> None:
-        failures: dict[int, str] = {}
-        options, plan = self._options, self._plan
-        known = shards if isinstance(shards, list) else self._pending.missing
-        with (
-            open_cluster(options.cluster, report=report, say=self._reporter.say) as cluster,
-            self._reporter.step(title, sum(plan.rows[shard] for shard in known), "images") as step,
-        ):
-            runner = ShardRunner(self._store, cluster, options.cluster, self._task, self._reporter, plan)
-            for shard, outcome in runner.run(function, shards):
-                if isinstance(outcome, TaskFailure):
-                    failures[shard] = outcome.reason
-                    self._reporter.say(f"shard {shard} failed: {outcome.reason}")
-                    continue
-                self._reporter.record(f"shard {shard}: {outcome.counts} {outcome.seconds}")
-                step.advance(plan.rows[shard])
-                old = self._failed.get(shard)
-                if old is not None:
-                    self.tally.add(old, -1)
-                self.tally.add(outcome)
-                self.written += outcome != old
-                self.tally.check(options.max_failures, self._inputs)
-        if failures:
-            raise IncompleteError(
-                f"{len(failures)} of {plan.shards} shards could not be extracted "
-                f"({', '.join(map(str, sorted(failures)))}): {next(iter(failures.values()))}",
-                "The others are safe; run the same command again, with --cluster inline to see the first error whole.",
-            )
+def _one_process_for_the_gpu(options: ExtractionOptions, reporter: Reporter) -> ExtractionOptions:
+    """A local cluster has a process a core by default; on a GPU they would only take each other's memory."""
+    detector = detector_runner(options.detector, options.cluster.threads).detector
+    on_gpu = detector.configuration().get("device") == "cuda"
+    if not on_gpu or options.cluster.cluster != "local" or options.cluster.workers is not None:
+        return options
+    reporter.say("one worker for the GPU; --cluster local-cuda takes one for each GPU")
+    return replace(options, cluster=replace(options.cluster, workers=1))
 
 
 def _listing(store: Store, images: str, split: str | None, root: str | None) -> Iterator[ImageRef]:

@@ -275,4 +275,3 @@ def _copy(writer: ShardWriter, tar: Any, key: str, old: Mapping[str, Any]) -> No
         tar.seek(old[f"{stem(member)}_offset"])
         members[member] = tar.read(old[f"{stem(member)}_size"])
     writer.add(key, members, facts)
-

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
@@ -120,7 +120,7 @@ def import_features(
         summary = ImportSummary(
             plan=plan,
             form=source.form,
-            counts=dict(sum((Counter(receipt.counts) for receipt in receipts), Counter())),
+            counts=_summed(receipt.counts for receipt in receipts),
             regions=sum(receipt.totals["regions"] for receipt in receipts),
             shards_written=len(missing),
             shards_kept=plan.shards - len(missing),
@@ -186,6 +186,11 @@ def _source(
         raise InputError(f"there is no format {form!r}", f"Known are {', '.join(FORMS)}.")
     if default_tag is not None and not default_tag.strip():
         raise InputError("the default tag has no text", "Give a word, such as object.")
+    for path in (features, predictions, sizes):
+        try:
+            (path or "").encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"the path {path!r} is not UTF-8", "Rename it, or give it through a link.") from error
     paths = [None if path is None else absolute(path) for path in (features, predictions, sizes)]
     lengths = [None if path is None else check_tsv(path) for path in paths]
     assert paths[0] is not None
@@ -293,6 +298,13 @@ def _run(cluster: Cluster, reporter: Reporter, task: ImportTask, plan: Plan, mis
             f"{next(iter(failures.values()))}",
             "The others are safe; run the same command again, with --cluster inline to see the first error whole.",
         )
+
+
+def _summed(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(part)
+    return dict(total)
 
 
 def _report(reporter: Reporter, store: Store, summary: ImportSummary) -> None:

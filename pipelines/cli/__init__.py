@@ -3,6 +3,7 @@
 from pipelines.cli.add import add_command
 from pipelines.cli.build_phrase_vocab import build_phrase_vocab_command
 from pipelines.cli.demo import demo_command
+from pipelines.cli.estimate import estimate_command
 from pipelines.cli.export import export_command
 from pipelines.cli.extract_regions import extract_regions_command
 from pipelines.cli.failures import failures_command
@@ -16,6 +17,7 @@ from pipelines.cli.verify import verify_command
 from pipelines.cli.write_shards import write_shards_command
 
 for _command in (
+    estimate_command,
     extract_regions_command,
     status_command,
     failures_command,

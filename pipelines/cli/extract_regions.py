@@ -43,7 +43,8 @@ def extract_regions_command(
       mvptr-data extract-regions photos/ coco --detector vinvl --cluster inline --array-task 3/16
     """
     from mvptr_data.dataset.locks import WHOLE
-    from pipelines.extract_regions import RETRYABLE, extract_regions
+    from pipelines.extract_regions import extract_regions
+    from pipelines.extraction_run import RETRYABLE
 
     part = WHOLE if array_task is None else _slice(array_task)
     classes = None if retry_failed is None else [name for name in retry_failed.split(",") if name] or sorted(RETRYABLE)

@@ -12,7 +12,7 @@ from typing import Any
 
 from mvptr_data.errors import InputError, MissingDependencyError
 from pipelines.cluster import tasks
-from pipelines.cluster.options import ClusterOptions
+from pipelines.cluster.options import THREAD_VARIABLES, ClusterOptions
 from pipelines.cluster.tasks import Cluster
 
 #: Seconds that a scheduler's address may take to answer.
@@ -91,7 +91,7 @@ def _await_worker(
 def _local(options: ClusterOptions) -> Iterator[Any]:
     from distributed import LocalCluster
 
-    with _interrupts_ignored():
+    with _interrupts_ignored(), _compute_threads(options.threads):
         cluster = LocalCluster(n_workers=options.local_workers, processes=True, **_OURS)
     with cluster:
         spare_bystanders(cluster.scheduler)
@@ -113,7 +113,7 @@ def _local_cuda(options: ClusterOptions) -> Iterator[Any]:
             f"--cluster local-cuda finds {gpus} GPUs for {options.workers or 1} workers",
             "Look at `nvidia-smi` and CUDA_VISIBLE_DEVICES, ask for fewer workers, or use --cluster local.",
         )
-    with _interrupts_ignored():
+    with _interrupts_ignored(), _compute_threads(options.threads):
         cluster = LocalCUDACluster(n_workers=options.workers or gpus, **_OURS)
     with cluster:
         spare_bystanders(cluster.scheduler)
@@ -134,9 +134,24 @@ def _gpus() -> int:
 #: What all clusters of this machine have in common: one task at a time a worker, no dashboard, silence.
 _OURS: dict[str, Any] = {
     "threads_per_worker": 1,
-    "dashboard_address": None,
+    "dashboard_address": "127.0.0.1:0",  # any free port, or a second run would warn that the usual one is taken
+    "scheduler_kwargs": {"dashboard": False},
     "silence_logs": logging.CRITICAL,
 }
+
+
+@contextlib.contextmanager
+def _compute_threads(threads: int) -> Iterator[None]:
+    """Workers made in the block compute with so many threads, where Dask would have them use one.
+
+    A thread of a worker starts with what these variables said when the process began; what torch was told in another thread
+    does not reach it.
+    """
+    import dask
+
+    where = "distributed.nanny.pre-spawn-environ"
+    with dask.config.set({f"{where}.{name}": threads for name in THREAD_VARIABLES}):
+        yield
 
 
 def spare_bystanders(scheduler: Any) -> None:

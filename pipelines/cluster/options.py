@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from mvptr_data.errors import InputError
 
+#: How a process is told how many threads its libraries may compute with.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 KINDS = ("inline", "local", "local-cuda", "slurm")
 
 
@@ -48,3 +50,19 @@ class ClusterOptions:
     @property
     def local_workers(self) -> int:
         return self.workers or max(1, len(os.sched_getaffinity(0)) // self.threads)
+
+    @property
+    def works_here(self) -> bool:
+        """Whether the workers are processes of this machine that have what this process has."""
+        return self.cluster in ("inline", "local")
+
+    @property
+    def processes_here(self) -> int | None:
+        """How many processes of this machine compute; None where the workers are elsewhere."""
+        if self.cluster == "local-cuda":
+            import torch
+
+            return self.workers or max(1, torch.cuda.device_count())
+        if self.cluster == "inline":
+            return 1
+        return self.local_workers if self.cluster == "local" else None

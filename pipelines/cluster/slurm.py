@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from mvptr_data.errors import InputError, MissingDependencyError
-from pipelines.cluster.options import ClusterOptions
+from pipelines.cluster.options import THREAD_VARIABLES, ClusterOptions
 
 #: Where the recipes lie that come with the package.
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -234,7 +234,10 @@ def cluster_arguments(recipe: SlurmRecipe, threads: int) -> dict[str, Any]:
         "worker_extra_args": ["--lifetime", f"{recipe.lifetime_seconds}s", "--lifetime-stagger", f"{stagger}s"],
         "job_extra_directives": [*gpus, *recipe.job_extra_directives],
         "job_directives_skip": list(recipe.job_directives_skip),
-        "job_script_prologue": list(recipe.job_script_prologue),
+        "job_script_prologue": [
+            *(f"export {name}={threads}" for name in THREAD_VARIABLES),
+            *recipe.job_script_prologue,
+        ],
         "scheduler_options": scheduler,
     }
 

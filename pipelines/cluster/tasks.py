@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 #: Tasks in flight per worker thread: one running, the others on their way, so that no worker waits for the client.
-IN_FLIGHT = 3
+IN_FLIGHT = 6
 #: A result is small and already done when it is asked for; after this many seconds its worker is taken for dead.
 RESULT_TIMEOUT = 60
 #: Seconds that a cluster may be without any worker, at its start or later (a killed local worker is back in 2 to 4).
@@ -26,9 +26,13 @@ WORKERS_TIMEOUT = 120
 ASK_SECONDS, UNSURE_SECONDS = 10.0, 0.5
 #: Seconds that the end of a run waits for an item that is just being made.
 STOP_SECONDS = 5.0
+#: Seconds that an event may wait for others to be handled with it.
+LINGER_SECONDS = 0.05
 
 _AGAIN = "Run the same command again; what is finished is kept."
 _UNSURE = object()
+#: ("item", item), ("end", None) or ("error", exception) of the items; ("done", future) of the tasks.
+_Event = tuple[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +74,13 @@ class Cluster:
     def _submit(
         self, function: Callable[[Item], Result], items: Iterable[Item]
     ) -> Iterator[tuple[Item, Result | TaskFailure]]:
-        events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         drawing = _Drawing(items, events)
-        tasks: dict[str, tuple[Item, Any]] = {}  # by Dask's key: the item and its future
-        unsure: list[Any] = []  # futures whose result died with its worker: Dask computes it again
+        flight = _Flight(self._client, function, events)
         more, allowed = True, 0
         asked, lonely = -math.inf, None  # when we last asked for workers, and since when there have been none
         try:
-            while more or tasks:
+            while more or flight.tasks:
                 if (now := time.monotonic()) - asked >= ASK_SECONDS:
                     threads, asked = self._threads(), now
                     if self._keep is not None:
@@ -88,32 +91,19 @@ class Cluster:
                     if (bound := IN_FLIGHT * max(1, threads)) > allowed:  # workers may join a running cluster
                         drawing.allow(bound - allowed)
                         allowed = bound
-                for future in [future for future in unsure if future.done()]:
-                    unsure.remove(future)
-                    events.put(("done", future))
-                try:
-                    kind, found = events.get(timeout=UNSURE_SECONDS if unsure else ASK_SECONDS)
-                except queue.Empty:
-                    continue
-                if kind == "item":
-                    future = self._client.submit(function, found, pure=False)
-                    tasks[future.key] = found, future
-                    future.add_done_callback(lambda done: events.put(("done", done)))
-                elif kind == "end":
-                    more = False
-                elif kind == "error":
-                    raise found
-                elif (outcome := _outcome(found)) is _UNSURE:
-                    unsure.append(found)
-                else:
-                    item, _ = tasks.pop(found.key)
-                    yield item, outcome
-                    found.release()
+                # Enough is half of what is in flight: the workers have the other half to go on with.
+                enough = max(1, min(allowed, len(flight.tasks)) // 2)
+                found = _drain(events, UNSURE_SECONDS if flight.unsure else ASK_SECONDS, enough)
+                if found["error"]:
+                    raise found["error"][0]
+                more = more and not found["end"]
+                flight.send(found["item"])
+                for settled in flight.settle(found["done"]):
+                    yield settled
                     drawing.allow(1)
         finally:
             drawing.stop()
-            if tasks:  # ended early: by an error here or by the caller
-                self._client.cancel([future for _, future in tasks.values()], force=True)
+            flight.cancel()  # of what is left where this ended early, by an error here or by the caller
 
     def _threads(self) -> int:
         """Worker threads of the cluster now. Raises `IncompleteError` where the scheduler does not answer."""
@@ -126,7 +116,7 @@ class Cluster:
 class _Drawing:
     """Draws items in a thread, one for each that is allowed, so that a slow generator keeps no finished task waiting."""
 
-    def __init__(self, items: Iterable[Any], events: queue.SimpleQueue[tuple[str, Any]]) -> None:
+    def __init__(self, items: Iterable[Any], events: queue.SimpleQueue[_Event]) -> None:
         self._items, self._events = items, events
         self._permits = threading.Semaphore(0)
         self._stopped = False
@@ -154,6 +144,59 @@ class _Drawing:
                 self._events.put(("item", item))
         except BaseException as error:  # noqa: BLE001 - it is raised again by `run_tasks`
             self._events.put(("error", error))
+
+
+class _Flight:
+    """The tasks of one run that are on their way. Sent and fetched by the handful: each message costs more than a task."""
+
+    def __init__(self, client: Any, function: Callable[..., Any], events: queue.SimpleQueue[_Event]) -> None:
+        self._client, self._function, self._events = client, function, events
+        self.tasks: dict[Any, tuple[Any, Any]] = {}  # by Dask's key: the item and its future
+        self.unsure: list[Any] = []  # futures whose result died with its worker: Dask computes it again
+
+    def send(self, items: list[Any]) -> None:
+        if not items:
+            return
+        for item, future in zip(items, self._client.map(self._function, items, pure=False), strict=True):
+            self.tasks[future.key] = item, future
+            future.add_done_callback(lambda done: self._events.put(("done", done)))
+
+    def settle(self, done: list[Any]) -> Iterator[tuple[Any, Any]]:
+        """(item, its result or `TaskFailure`) for each future that is done. Raises a task's `MvptrError`."""
+        done += [future for future in self.unsure if future.done()]
+        finished = [future for future in done if future.status == "finished"]
+        results: dict[Any, Any] = {}
+        # A worker that dies between its task's end and this call takes the result with it; then each is looked at alone.
+        with contextlib.suppress(Exception):
+            results = dict(zip(finished, self._client.gather(finished), strict=True)) if len(finished) > 1 else {}
+        for future in done:
+            outcome = results[future] if future in results else _outcome(future)
+            if future in self.unsure:
+                self.unsure.remove(future)
+            if outcome is _UNSURE:
+                self.unsure.append(future)
+                continue
+            item, _ = self.tasks.pop(future.key)
+            yield item, outcome
+            future.release()
+
+    def cancel(self) -> None:
+        if self.tasks:
+            self._client.cancel([future for _, future in self.tasks.values()], force=True)
+
+
+def _drain(events: queue.SimpleQueue[_Event], timeout: float, enough: int) -> dict[str, list[Any]]:
+    """What has happened, by kind: waits for the first event, and for a moment until there are `enough` of them."""
+    found: dict[str, list[Any]] = {"item": [], "done": [], "end": [], "error": []}
+    until, count = time.monotonic() + timeout, 0
+    with contextlib.suppress(queue.Empty):
+        while count < enough or not events.empty():
+            kind, what = events.get(timeout=max(0.0, until - time.monotonic()))
+            found[kind].append(what)
+            count += 1
+            if count == 1:
+                until = time.monotonic() + LINGER_SECONDS
+    return found
 
 
 def _outcome(future: Any) -> Any:

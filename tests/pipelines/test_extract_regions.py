@@ -15,8 +15,7 @@ from mvptr_data.dataset.records import decode_array
 from mvptr_data.detectors import Regions, load_detector
 from mvptr_data.errors import BusyError, ConfigurationMismatchError, IncompleteError, InputError
 from mvptr_data.storage import Store
-from pipelines import detector_runner
-from pipelines import extract_regions as extract_regions_module
+from pipelines import detector_runner, extraction_run
 from pipelines.cluster import ClusterOptions
 from pipelines.detector_runner import DetectorChoice
 from pipelines.extract_regions import extract_regions
@@ -225,12 +224,27 @@ def test_what_a_killed_worker_leaves_is_gone_when_the_run_ends(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = extract_regions_module.extract_shard
+    real = extraction_run.extract_shard
 
     def leave(task: ShardTask, shard: int) -> object:
         (tmp_path / "out/regions/.00000.tar.1-ff.tmp").write_bytes(b"half")
         return real(task, shard)
 
-    monkeypatch.setattr(extract_regions_module, "extract_shard", leave)
+    monkeypatch.setattr(extraction_run, "extract_shard", leave)
     extract_regions(str(world.images), str(tmp_path / "out"), cluster=INLINE, quiet=True)
     assert not list((tmp_path / "out").rglob("*.tmp"))
+
+
+def test_workers_elsewhere_say_themselves_what_they_extract_with(
+    world, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    """As on a login node, this process never loads the detector."""
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as elsewhere:
+        options = ClusterOptions(cluster=elsewhere.scheduler_address)
+        with monkeypatch.context() as patch:
+            patch.setattr(detector_runner, "load_detector", lambda *_, **__: pytest.fail("loaded here"))
+            extract_regions(str(world.images), str(tmp_path / "out"), samples_per_shard=4, cluster=options, quiet=True)
+    for name in ("00000", "00001", "00002"):
+        assert (tmp_path / f"out/regions/{name}.tar").read_bytes() == (published / f"regions/{name}.tar").read_bytes()
