@@ -107,13 +107,14 @@ def test_a_slow_generator_keeps_no_result_waiting_and_its_error_is_raised_here()
             list(results)
 
 
-def test_a_result_that_died_with_its_worker_is_computed_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("others", [1, 4])
+def test_results_that_died_with_their_worker_are_computed_again(others: int) -> None:
     with open_cluster(ClusterOptions(cluster="local", workers=1)) as running:
-        results = running.run_tasks(abs, [-1, -2])
-        assert next(results)[1] == 1
-        time.sleep(0.5)  # the second is done as well, and its result is with the worker alone
+        results = running.run_tasks(abs, range(-1 - others, 0))
+        assert next(results)[1] == 1 + others
+        time.sleep(0.5)  # the others are done as well, and their results are with the worker alone
         os.kill(next(iter(running._client.run(os.getpid).values())), signal.SIGKILL)
-        assert [result for _, result in results] == [2]
+        assert sorted(result for _, result in results) == list(range(1, 1 + others))
 
 
 def test_a_cluster_that_lost_its_workers_ends_instead_of_hanging(monkeypatch: pytest.MonkeyPatch) -> None:
