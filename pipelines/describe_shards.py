@@ -103,6 +103,8 @@ def render(facts: dict[str, Any]) -> Group:
             summary.add_row("", "faults: " + ", ".join(f"{what} {count:,}" for what, count in sorted(faults.items())))
         if detector := field["configuration"].get("detector"):
             summary.add_row("", "detector: " + _settings(detector))
+        if imported := field["configuration"].get("import"):
+            summary.add_row("", "imported: " + _settings(imported))
     if captions := facts.get("captions"):
         summary.add_row("captions", ", ".join(f"{count:,} {what}" for what, count in captions["counts"].items()))
         summary.add_row("", "parser: " + _settings(captions["configuration"]["parser"]))

@@ -63,7 +63,15 @@ class DetectorRunner:
             return []
         try:
             return [*check_regions(self.detector, len(images), self.detector.detect(images))]
-        except (RuntimeError, ValueError, ArithmeticError, IndexError, TypeError, KeyError, MemoryError) as error:
+        except (
+            RuntimeError,
+            ValueError,
+            ArithmeticError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            MemoryError,
+        ) as error:
             if is_out_of_memory(error):
                 return self._in_less_memory(images, error)
             if len(images) == 1:

@@ -31,8 +31,8 @@ from mvptr_data.storage import Store, digest
 from pipelines.cluster import ClusterOptions
 from pipelines.console import Reporter, reporting
 from pipelines.detector_runner import DetectorChoice, detector_runner
+from pipelines.extract_regions import ExtractionOptions
 from pipelines.extract_shard import ShardTask, extract_shard, regions_configuration
-from pipelines.extraction_run import ExtractionOptions
 
 #: Devices (or workers) that the hours are told for.
 DEVICES = (1, 8, 64)
@@ -124,7 +124,12 @@ def estimate_extraction(
         drawn, listed = draw(
             _counted(reporter, refs if count is None else islice(refs, BEGINNING * sample)), sample, seed
         )
-        total = max(listed, count or 0)
+        whole = count is None or listed < BEGINNING * sample
+        if count is not None and (count < listed or (whole and count != listed)):
+            raise InputError(
+                f"--count is {count:,}, but {images!r} has {'' if whole else 'at least '}{listed:,} inputs"
+            )
+        total = listed if count is None else count
         identity = digest(regions_configuration(runner.detector, options.decode))
         with tempfile.TemporaryDirectory(prefix="mvptr-estimate-") as folder:
             store, warm = Store.at(f"{folder}/sample"), Store.at(f"{folder}/warm")
@@ -141,7 +146,7 @@ def estimate_extraction(
         sizes,
         images=total,
         listed=listed,
-        whole_listing=total == listed,
+        whole_listing=whole,
         load_seconds=loading,
         threads=threads,
         decode_threads=options.decoders,

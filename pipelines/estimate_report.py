@@ -29,6 +29,7 @@ def render_estimate(found: Estimate) -> str:
         if found.whole_listing
         else f"{found.sampled:,} of the first {found.listed:,} inputs listed; the rest was not looked at and may differ"
     )
+    stored = found.storage_bytes
     lines = [
         "measured, on a sample of the input",
         f"  sample    {drawn}",
@@ -45,8 +46,8 @@ def render_estimate(found: Estimate) -> str:
             f"  {'time' if devices == 1 else '':<9} {_hours(hours):>9} with {devices} such worker{'s' * (devices > 1)}"
             for devices, hours in found.hours.items()
         ),
-        f"  storage   {_bytes(found.storage_bytes.expected)} in {found.shards:,} shards of {found.samples_per_shard:,}"
-        + _between(_bytes(found.storage_bytes.low), _bytes(found.storage_bytes.high)),
+        f"  storage   {_bytes(stored.expected)} in {found.shards:,} shard{'s' * (found.shards > 1)} of "
+        f"{found.samples_per_shard:,}" + _between(_bytes(stored.low), _bytes(stored.high)),
     ]
     for name, interval in found.faults.items():
         lines.append(f"  faults    {name} {_count(interval)}")

@@ -9,35 +9,57 @@ Started again, a run keeps its plan and skips every shard that has a sound recei
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from mvptr_data.dataset import layout
-from mvptr_data.dataset.fields import REGIONS, claim, load_state
-from mvptr_data.dataset.locks import WHOLE, hold_lock
 from mvptr_data.dataset.plan import Plan, PlannedInputs, append_plan, check_same_plan, load_plan, write_plan
-from mvptr_data.errors import IncompleteError, InputError
+from mvptr_data.errors import InputError
+from mvptr_data.sources.decoding import DecodeOptions
 from mvptr_data.sources.images import ImageRef, list_images
 from mvptr_data.storage import Store
 from pipelines.console import Reporter, reporting
-from pipelines.detector_runner import detector_runner
-from pipelines.extraction_run import ExtractionOptions, ExtractionRun, Workers, run_configuration
+from pipelines.detector_runner import DetectorChoice, detector_runner
+from pipelines.extract_shard import ShardTask, extract_shard, probe_shard, regions_configuration, retry_shard
+from pipelines.runs.run import (
+    RegionsSummary,
+    RunOptions,
+    Workers,
+    check_unplanned,
+    counted_plan,
+    regions_run,
+    said_plan,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExtractionSummary:
-    """What a data set's regions, or the slice that a run was for, are after it. `counts`: inputs, ok and each fault class."""
+class ExtractionOptions(RunOptions):
+    """How to extract. `detector` and `decode` decide the bytes, the others only how a run gets there.
 
-    plan: Plan
-    counts: Mapping[str, int]
-    regions: int
-    shards_written: int
-    shards_kept: int
-    seconds: float
-    configuration: Mapping[str, Any] = field(repr=False)
+    `decode_threads`: threads that read, decode and prepare images; None takes the cores that computing leaves.
+    """
+
+    detector: DetectorChoice = field(default_factory=DetectorChoice)
+    decode: DecodeOptions = field(default_factory=DecodeOptions)
+    decode_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        RunOptions.__post_init__(self)
+        if self.decode_threads is not None and self.decode_threads < 1:
+            raise InputError(f"decode_threads is {self.decode_threads}", "Give at least 1.")
+
+    @property
+    def decoders(self) -> int:
+        """Decoding threads of a worker."""
+        if self.decode_threads is not None:
+            return self.decode_threads
+        workers = self.cluster.processes_here
+        return self.cluster.threads if workers is None else max(1, len(os.sched_getaffinity(0)) // workers)
 
 
 def extract_regions(
@@ -48,7 +70,7 @@ def extract_regions(
     root: str | None = None,
     samples_per_shard: int = 1000,
     **options: Any,
-) -> ExtractionSummary:
+) -> RegionsSummary:
     """Extract the regions of `images` (folder, file list, tar or folder of tars; path or URL) into the data set `out`.
 
     `split` is recorded for every image; `root` is what absolute paths of a file list are relative to. Every input gets a
@@ -62,23 +84,16 @@ def extract_regions(
     source = {"images": Store.at(images).root, "split": split, "root": root}
 
     def begin() -> Callable[[Reporter], Plan]:
-        first = None if store.exists(layout.PLAN) else _listing(store, images, split, root)
+        refs = None if store.exists(layout.PLAN) else _listing(store, images, split, root)
 
         def plan(reporter: Reporter) -> Plan:
             # A plan may have been written by another run since the listing began, just before this run took the lock.
-            if first is None or store.exists(layout.PLAN):
+            if refs is None or store.exists(layout.PLAN):
                 stored = load_plan(store)
                 check_same_plan(stored, store, source, samples_per_shard)
-                reporter.say(f"going on with the stored plan: {stored.images:,} images in {stored.shards} shards")
-                return stored
-            written = _counting(
-                reporter,
-                first,
-                lambda refs: write_plan(store, refs, source=source, samples_per_shard=samples_per_shard),
-            )
-            faults = f", {written.faults:,} of them faulty" if written.faults else ""
-            reporter.say(f"planned {written.images:,} images in {written.shards} shards{faults}")
-            return written
+                return said_plan(reporter, stored)
+            write = partial(write_plan, store, source=source, samples_per_shard=samples_per_shard)
+            return counted_plan(reporter, "images", refs, write)
 
         return plan
 
@@ -93,7 +108,7 @@ def add_images(
     root: str | None = None,
     samples_per_shard: int | None = None,
     **options: Any,
-) -> ExtractionSummary:
+) -> RegionsSummary:
     """Append to `out` the images of `images` that its plan does not have, as new shards, and extract their regions.
 
     An image is known by its key and place, so a folder that has grown may be given again. A new image under a known key is
@@ -120,17 +135,8 @@ def add_images(
                 )
                 return stored
             size = samples_per_shard or stored.parts[0].samples_per_shard
-            grown = _counting(
-                reporter,
-                _from(first, new),
-                lambda refs: append_plan(store, stored, refs, source=source, samples_per_shard=size),
-            )
-            faults = f", {grown.faults - stored.faults:,} of them faulty" if grown.faults > stored.faults else ""
-            reporter.say(
-                f"added {grown.images - stored.images:,} images in {grown.shards - stored.shards} shards{faults}; "
-                f"the plan has {grown.images:,} now"
-            )
-            return grown
+            write = partial(append_plan, store, stored, source=source, samples_per_shard=size)
+            return counted_plan(reporter, "images", chain([first], new), write, before=stored)
 
         return plan
 
@@ -139,42 +145,45 @@ def add_images(
 
 def _extract(
     store: Store, begin: Callable[[], Callable[[Reporter], Plan]], options: ExtractionOptions, command: str
-) -> ExtractionSummary:
+) -> RegionsSummary:
     """The run itself. `begin` looks at the input before anything is written; what it returns makes the plan, under its lock."""
     with reporting(quiet=options.quiet) as reporter, ExitStack() as stack:
-        started = time.monotonic()
         if options.cluster.works_here:  # a detector that cannot be used says so before anything is written
             options = _one_process_for_the_gpu(options, reporter)
         make_plan = begin()
-        report = reporter.keep_log(store, command)
-        workers = Workers(stack, options.cluster, report, reporter.say)
+        workers = Workers(stack, options.cluster, reporter.keep_log(store, command), reporter.say)
         configuration = run_configuration(options, workers)
-        stack.enter_context(hold_lock(store, REGIONS.name, options.part))
-        with hold_lock(store, "plan", wait=True):  # of several slices that start at once, one makes it
-            store.remove_temporaries("plan")
-            if load_state(store, REGIONS.name) is not None:
-                claim(store, REGIONS.name, configuration)  # refused before a plan is altered
-            plan = make_plan(reporter)
-            identity = claim(store, REGIONS.name, configuration).digest
-        run = ExtractionRun(store, reporter, workers, options, plan, identity)
-        run.remove_temporaries()
-        try:
-            run.pending_shards()
-            run.failed_shards()
-        finally:
-            run.close()
-            run.remove_temporaries()  # of workers that were killed on the way
-        summary = ExtractionSummary(
-            plan=plan,
-            counts=dict(run.tally.counts),
-            regions=run.tally.regions,
-            shards_written=run.written,
-            shards_kept=run.tally.shards - run.written,
-            seconds=time.monotonic() - started,
-            configuration=configuration,
-        )
-        _report(reporter, store, summary, options)
-    return summary
+        with regions_run(store, reporter, workers, options, configuration, make_plan) as run:
+            task = ShardTask(
+                root=store.root,
+                detector=options.detector,
+                decode=options.decode,
+                threads=options.cluster.threads,
+                decode_threads=options.decoders,
+                configuration_digest=run.identity,
+            )
+            probe = partial(probe_shard, task)
+            run.pending("extract", partial(extract_shard, task), probe)
+            run.failed("retry", partial(retry_shard, task, frozenset(options.retry_failed or ())), probe)
+            return run.summary()
+
+
+def run_configuration(options: ExtractionOptions, workers: Workers) -> dict[str, Any]:
+    """What the run's workers extract with: what this process would, where they are processes of this machine.
+
+    Elsewhere one of them is asked: a login node may have neither a GPU nor torch.
+    """
+    choice = (options.detector, options.decode, options.cluster.threads)
+    if options.cluster.works_here:
+        return _configuration_here(choice)
+    [(_, configuration)] = workers.cluster().complete(_configuration_here, [choice])
+    return configuration
+
+
+def _configuration_here(choice: tuple[DetectorChoice, DecodeOptions, int]) -> dict[str, Any]:
+    """The configuration of a detector as this process loads it; a worker's device may be another than the client's."""
+    detector, decode, threads = choice
+    return regions_configuration(detector_runner(detector, threads).detector, decode)
 
 
 def _one_process_for_the_gpu(options: ExtractionOptions, reporter: Reporter) -> ExtractionOptions:
@@ -189,43 +198,10 @@ def _one_process_for_the_gpu(options: ExtractionOptions, reporter: Reporter) -> 
 
 def _listing(store: Store, images: str, split: str | None, root: str | None) -> Iterator[ImageRef]:
     """The listing, begun: a wrong path or an empty folder fails here, before anything is written."""
-    if load_state(store, REGIONS.name) is not None:
-        raise IncompleteError(
-            f"{store.root} has regions but no plan that says whose they are",
-            "Restore plan/, or remove the whole folder.",
-        )
+    check_unplanned(store)
     try:
         images.encode()
     except UnicodeEncodeError as error:
         raise InputError(f"the path {images!r} is not UTF-8", "Rename it, or give it through a link.") from error
     listing = list_images(images, split=split, root=root)
-    return _from(next(listing), listing)
-
-
-def _from(first: ImageRef, rest: Iterator[ImageRef]) -> Iterator[ImageRef]:
-    yield first
-    yield from rest
-
-
-def _counting(reporter: Reporter, refs: Iterator[ImageRef], write: Callable[[Iterator[ImageRef]], Plan]) -> Plan:
-    """`write(refs)`, with progress."""
-    with reporter.step("list", 0, "images") as step:
-
-        def counted() -> Iterator[ImageRef]:
-            for ref in refs:
-                step.advance()
-                yield ref
-
-        return write(counted())
-
-
-def _report(reporter: Reporter, store: Store, summary: ExtractionSummary, options: ExtractionOptions) -> None:
-    faults = {name: count for name, count in summary.counts.items() if name not in ("inputs", "ok") and count}
-    listed = ", ".join(f"{name} {count:,}" for name, count in sorted(faults.items())) or "none"
-    where = "" if options.part == WHOLE else f"array task {options.part.index}/{options.part.count}: "
-    reporter.say(
-        f"{where}{summary.counts.get('ok', 0):,} of {summary.counts.get('inputs', 0):,} images have regions "
-        f"({summary.regions:,}); faults: {listed}"
-    )
-    if faults:
-        reporter.say(f"every fault has a row with its key and reason: mvptr-data failures {store.root}")
+    return chain([next(listing)], listing)

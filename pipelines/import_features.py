@@ -6,23 +6,23 @@ every shard that has a sound receipt, as `extract_regions` does; its output is t
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
 from mvptr_data.dataset import layout
-from mvptr_data.dataset.fields import REGIONS, claim, load_state
-from mvptr_data.dataset.locks import hold_lock
+from mvptr_data.dataset.fields import REGIONS
 from mvptr_data.dataset.plan import Plan, check_same_plan, load_plan, read_rows, ref_of, write_plan
-from mvptr_data.dataset.receipts import Receipt, is_finished, read_receipt
+from mvptr_data.dataset.receipts import Receipt
 from mvptr_data.dataset.records import encode_regions
 from mvptr_data.dataset.shards import shard_writer
-from mvptr_data.errors import IncompleteError, InputError, SampleFault
+from mvptr_data.errors import InputError, SampleFault
 from mvptr_data.sources.feature_lines import FORMS
 from mvptr_data.sources.feature_refs import (
     PROBED_LINES,
@@ -36,24 +36,19 @@ from mvptr_data.sources.files import absolute
 from mvptr_data.sources.refs import ImageRef
 from mvptr_data.sources.tsv_lines import check_tsv, list_lines, stored_offsets
 from mvptr_data.storage import Store
-from pipelines.cluster import Cluster, ClusterOptions, TaskFailure, open_cluster
 from pipelines.console import Reporter, reporting
+from pipelines.runs.run import (
+    RegionsSummary,
+    RunOptions,
+    Workers,
+    check_unplanned,
+    counted_plan,
+    regions_run,
+    said_plan,
+)
 
 #: Changed when the same lines give other regions than before.
 READER_VERSION = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportSummary:
-    """What a data set's regions are after an import. `counts`: inputs, ok and each fault class."""
-
-    plan: Plan
-    form: str
-    counts: Mapping[str, int]
-    regions: int
-    shards_written: int
-    shards_kept: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,22 +70,21 @@ def import_features(
     default_tag: str | None = None,
     split: str | None = None,
     samples_per_shard: int = 1000,
-    cluster: ClusterOptions | None = None,
-    quiet: bool = False,
-) -> ImportSummary:
+    **options: Any,
+) -> RegionsSummary:
     """Write ready-made features into the regions of the data set `out`.
 
     `features` is a TSV of one of the forms in `mvptr_data.sources.feature_lines` (`form` names it; else it is found out);
     `predictions` one of objects, joined to it by id; `sizes` one of image sizes; `default_tag` is the tag of regions whose class
-    no file tells. Every line gets a row in `regions/*.parquet`, the faulty ones with their class.
+    no file tells. Every line gets a row in `regions/*.parquet`, the faulty ones with their class. `options` are those of
+    `RunOptions`, by keyword.
 
     Raises `InputError` (nothing that can be used), `ConfigurationMismatchError` (`out` holds other work), `BusyError`,
-    `IncompleteError` (some shards could not be done; the others are).
+    `FailureBudgetError`, `IncompleteError` (some shards could not be done; the others are).
     """
-    cluster = cluster or ClusterOptions()
+    how = RunOptions(**options)
     store = Store.at(out)
-    with reporting(quiet=quiet) as reporter:
-        started = time.monotonic()
+    with reporting(quiet=how.quiet) as reporter, ExitStack() as stack:
         source, origin = _source(features, predictions, sizes, form, default_tag, split)
         refs = None if store.exists(layout.PLAN) else _listed(store, reporter, source, split)
         configuration = {
@@ -102,32 +96,21 @@ def import_features(
             },
             "feature_dtype": "float16",
         }
-        with hold_lock(store, REGIONS.name):
-            report = reporter.keep_log(store, "import-tsv")
-            plan = _planned(store, reporter, refs, origin, samples_per_shard)
-            identity = claim(store, REGIONS.name, configuration).digest
-            store.remove_temporaries(REGIONS.name)
-            missing = [shard for shard in range(plan.shards) if not is_finished(store, REGIONS.name, shard, identity)]
-            if kept := plan.shards - len(missing):
-                reporter.say(f"{kept} of {plan.shards} shards are finished and kept")
-            if missing:
-                task = ImportTask(root=store.root, source=source, configuration_digest=identity)
-                with open_cluster(cluster, report=report) as running:
-                    _run(running, reporter, task, plan, missing)
-                store.remove_temporaries(REGIONS.name)  # of workers that were killed on the way
-            found = [read_receipt(store, REGIONS.name, shard) for shard in range(plan.shards)]
-        receipts = [receipt for receipt in found if receipt is not None]
-        summary = ImportSummary(
-            plan=plan,
-            form=source.form,
-            counts=_summed(receipt.counts for receipt in receipts),
-            regions=sum(receipt.totals["regions"] for receipt in receipts),
-            shards_written=len(missing),
-            shards_kept=plan.shards - len(missing),
-            seconds=time.monotonic() - started,
-        )
-        _report(reporter, store, summary)
-    return summary
+
+        def plan(reporter: Reporter) -> Plan:
+            # A plan may have been written by another run since `refs` were listed, just before this run took the lock.
+            if refs is None or store.exists(layout.PLAN):
+                stored = load_plan(store)
+                check_same_plan(stored, store, origin, samples_per_shard)
+                return said_plan(reporter, stored)
+            write = partial(write_plan, store, source=origin, samples_per_shard=samples_per_shard)
+            return counted_plan(reporter, "lines", refs, write)
+
+        workers = Workers(stack, how.cluster, reporter.keep_log(store, "import-tsv"), reporter.say)
+        with regions_run(store, reporter, workers, how, configuration, plan) as run:
+            task = ImportTask(root=store.root, source=source, configuration_digest=run.identity)
+            run.pending("import", partial(import_shard, task))
+            return run.summary()
 
 
 def import_shard(task: ImportTask, shard: int) -> Receipt:
@@ -209,11 +192,7 @@ def _source(
 
 def _listed(store: Store, reporter: Reporter, source: FeatureSource, split: str | None) -> Iterator[ImageRef]:
     """The lines to plan. What makes the whole input unusable ends here, before anything is written."""
-    if load_state(store, REGIONS.name) is not None:
-        raise IncompleteError(
-            f"{store.root} has regions but no plan that says whose they are",
-            "Restore plan/, or remove the whole folder.",
-        )
+    check_unplanned(store)
     table = None
     if source.predictions is not None:
         offsets = _offsets(reporter, source.predictions)
@@ -253,65 +232,3 @@ def _common_problem(source: FeatureSource, refs: list[ImageRef]) -> str | None:
         else:
             return None
     return problem
-
-
-def _planned(
-    store: Store,
-    reporter: Reporter,
-    refs: Iterator[ImageRef] | None,
-    origin: dict[str, Any],
-    samples_per_shard: int,
-) -> Plan:
-    # A plan may have been written by another run since `refs` were listed, just before this run took the lock.
-    if refs is None or store.exists(layout.PLAN):
-        plan = load_plan(store)
-        check_same_plan(plan, store, origin, samples_per_shard)
-        reporter.say(f"going on with the stored plan: {plan.images:,} images in {plan.shards} shards")
-        return plan
-    store.remove_temporaries("plan")
-    with reporter.step("list", 0, "lines") as step:
-
-        def counted() -> Iterator[ImageRef]:
-            for ref in refs:
-                step.advance()
-                yield ref
-
-        plan = write_plan(store, counted(), source=origin, samples_per_shard=samples_per_shard)
-    faults = f", {plan.faults:,} of them faulty" if plan.faults else ""
-    reporter.say(f"planned {plan.images:,} images in {plan.shards} shards{faults}")
-    return plan
-
-
-def _run(cluster: Cluster, reporter: Reporter, task: ImportTask, plan: Plan, missing: list[int]) -> None:
-    failures: dict[int, str] = {}
-    with reporter.step("import", sum(plan.rows[shard] for shard in missing), "images") as step:
-        for shard, outcome in cluster.run_tasks(functools.partial(import_shard, task), missing):
-            if isinstance(outcome, TaskFailure):
-                failures[shard] = outcome.reason
-                reporter.say(f"shard {shard} failed: {outcome.reason}")
-                continue
-            reporter.record(f"shard {shard}: {outcome.counts} {outcome.seconds}")
-            step.advance(plan.rows[shard])
-    if failures:
-        raise IncompleteError(
-            f"{len(failures)} of {plan.shards} shards could not be imported ({', '.join(map(str, sorted(failures)))}): "
-            f"{next(iter(failures.values()))}",
-            "The others are safe; run the same command again, with --cluster inline to see the first error whole.",
-        )
-
-
-def _summed(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for part in parts:
-        total.update(part)
-    return dict(total)
-
-
-def _report(reporter: Reporter, store: Store, summary: ImportSummary) -> None:
-    faults = {name: count for name, count in summary.counts.items() if name not in ("inputs", "ok")}
-    listed = ", ".join(f"{name} {count:,}" for name, count in sorted(faults.items())) or "none"
-    reporter.say(
-        f"{summary.counts['ok']:,} of {summary.counts['inputs']:,} images have regions ({summary.regions:,}); faults: {listed}"
-    )
-    if faults:
-        reporter.say(f"every fault has a row with its key and reason in {store.path(REGIONS.name)}/*.parquet")

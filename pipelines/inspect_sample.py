@@ -63,11 +63,13 @@ def load_sample(out: str, key: str) -> StoredSample:
         if row["status"] == OK:
             members |= _members(store, FIELDS[name], index[name, shard].file, row)
     where = f"sample {key!r}"
-    options = DecodeOptions(**manifest["fields"]["regions"]["configuration"]["decode"])
-    try:
-        image = decode_image(read_image_bytes(ref_of(planned)), options).image
-    except SampleFault as fault:
-        fates["source"], image = str(fault), None
+    image = None
+    decode = manifest["fields"]["regions"]["configuration"].get("decode")
+    if decode is not None:  # else the regions were imported, and nobody has the image
+        try:
+            image = decode_image(read_image_bytes(ref_of(planned)), DecodeOptions(**decode)).image
+        except SampleFault as fault:
+            fates["source"] = str(fault)
     return StoredSample(
         key=key,
         shard=shard,
@@ -119,8 +121,8 @@ def _draw_regions(sample: StoredSample, most: int) -> Image.Image:
     # The best region is drawn last, on top; so are the labels, which would else be crossed by other boxes.
     order = range(min(most, len(sample.boxes)) - 1, -1, -1)
     # Boxes of imported features may be 0..1, where the image's size is unknown.
-    box_scale = scale if sample.regions.width else 1.0
-    boxes = [[float(value) * box_scale for value in sample.boxes[number]] for number in order]
+    scales = (scale, scale) if sample.regions.width else shown
+    boxes = [[float(v) * by for v, by in zip(sample.boxes[number], 2 * scales, strict=True)] for number in order]
     for number, box in zip(order, boxes, strict=True):
         draw.rectangle(box, outline=_color(number), width=3)
     taken: list[tuple[float, float, float, float]] = []

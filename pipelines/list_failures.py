@@ -10,7 +10,7 @@ from mvptr_data.dataset.plan import load_plan
 from mvptr_data.dataset.shards import read_rows
 from mvptr_data.errors import FAULT_CLASSES, InputError
 from mvptr_data.storage import Store
-from pipelines.shard_progress import read_receipts
+from pipelines.runs.progress import read_receipts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from mvptr_data.dataset.plan import load_plan
 from mvptr_data.dataset.receipts import Receipt
 from mvptr_data.storage import Store
 from pipelines.console import duration
-from pipelines.shard_progress import read_receipts
+from pipelines.runs.progress import read_receipts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

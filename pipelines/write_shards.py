@@ -126,7 +126,8 @@ def _own_vocabulary(store: Store, captions: CaptionStore) -> PhraseVocabulary:
 
 def _finished_regions(store: Store, plan: Plan) -> list[Receipt]:
     """The receipts of every regions shard. Raises `IncompleteError` naming how many are missing."""
-    remedy = f"Run `mvptr-data extract-regions {plan.parts[0].source.get('images')} {store.root}` to its end first."
+    images = plan.parts[0].source.get("images")
+    remedy = f"Run `mvptr-data extract-regions {images} {store.root}` (or import-tsv) to its end first."
     state = load_state(store, REGIONS.name)
     if state is None:
         raise IncompleteError(f"{store.root} has no regions", remedy)

@@ -103,7 +103,7 @@ def load_plan(store: Store) -> Plan:
         found = store.read_json(layout.PLAN)
     except FileNotFoundError as error:
         raise IncompleteError(
-            f"{store.root} has no plan", f"Run `mvptr-data extract-regions IMAGES {store.root}` first."
+            f"{store.root} has no plan", f"Run `mvptr-data extract-regions IMAGES {store.root}` first (or import-tsv)."
         ) from error
     layout.check_version("plan", found.get("version"), where)
     try:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from mvptr_data.errors import SampleFault
 from mvptr_data.keys import key_of
-from mvptr_data.sources.files import open_file
+from mvptr_data.sources.files import is_nothing_there, listing_ended, open_file
 from mvptr_data.sources.refs import ImageRef, has_image_suffix, is_hidden, make_ref, without_current_folder
+from mvptr_data.sources.remote import UnreadableError
 from mvptr_data.sources.tar_headers import TarMember, scan_tar
 
 ARCHIVE_SUFFIX = ".tar"
@@ -25,7 +26,8 @@ def is_compressed_archive(name: str) -> bool:
 def list_archive(uri: str, path: str, split: str | None) -> Iterator[ImageRef]:
     """The images of a tar, in its order, keyed by member name. `path` is the key of what is wrong with the tar itself.
 
-    A torn tar yields the members before the damage, then one fault that says at which byte it is.
+    A torn tar yields the members before the damage, then one fault that says at which byte it is. Raises `InputError` where
+    a server fails on the way: its other members would be missing from the plan for ever.
     """
     try:
         with open_file(uri) as file:
@@ -34,8 +36,11 @@ def list_archive(uri: str, path: str, split: str | None) -> Iterator[ImageRef]:
                     yield _member_ref(uri, member, split)
     except SampleFault as fault:
         yield make_ref(path, uri, split=split, fault=fault)
-    except OSError as error:
-        yield make_ref(path, uri, split=split, fault=SampleFault("missing_file", f"cannot read the archive: {error}"))
+    except UnreadableError as error:
+        raise listing_ended(uri, error) from error
+    except (OSError, ValueError, ImportError) as error:
+        fault_class = "missing_file" if is_nothing_there(error) else "unreadable_file"
+        yield make_ref(path, uri, split=split, fault=SampleFault(fault_class, f"cannot read the archive: {error}"))
 
 
 def refuse_compressed(uri: str, path: str, split: str | None) -> ImageRef:

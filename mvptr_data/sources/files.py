@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 import fsspec
-import fsspec.core
 
 from mvptr_data.errors import InputError, MissingDependencyError
+from mvptr_data.sources import remote
+from mvptr_data.sources.remote import UnreadableError
 from mvptr_data.storage import is_url
+
+#: What the operating system says of a path where no file is, rather than of a file that it cannot read now.
+_NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
+#: A walk of URLs goes no deeper: a server may show the same page below itself for ever.
+_MAX_REMOTE_DEPTH = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +39,8 @@ class _Entry:
     name: str
     is_folder: bool = False
     problem: str | None = None
+    #: The last part of its URL, where that is not the name.
+    link: str | None = None
 
     @property
     def place(self) -> str:
@@ -76,33 +85,31 @@ def kind_of(path: str) -> Literal["file", "folder"] | None:
         return "folder" if stat.S_ISDIR(mode) else "file"
     check_backend(path)
     try:
-        filesystem, name = fsspec.core.url_to_fs(path)
-        return "folder" if filesystem.info(name)["type"] == "directory" else "file"
+        return remote.look(path).kind
     except FileNotFoundError:
         return None
-    except Exception as error:  # every backend has its own family of errors (aiohttp, botocore ...)
+    except (OSError, ValueError, ImportError) as error:
         raise InputError(f"cannot look at {path!r}: {error}", "Check the URL and your access to it.") from error
 
 
 def open_file(uri: str) -> IO[bytes]:
     """Open for reading, seekable. Raises `OSError`, also where the path is a folder, a pipe or a device."""
-    if not is_url(uri):
-        # Opening a pipe would wait for its writer; with O_NONBLOCK it opens, and fstat tells it from a file.
-        descriptor = os.open(uri, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OSError("it is not a regular file")
-            return os.fdopen(descriptor, "rb")
-        except BaseException:
-            os.close(descriptor)
-            raise
+    if is_url(uri):
+        return remote.open_seekable(uri)
+    # Opening a pipe would wait for its writer; with O_NONBLOCK it opens, and fstat tells it from a file.
+    descriptor = os.open(uri, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        filesystem, name = fsspec.core.url_to_fs(uri)
-        return filesystem.open(name, "rb")
-    except OSError:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise FileNotFoundError(errno.ENOENT, "it is not a regular file")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
         raise
-    except Exception as error:  # every backend has its own family of errors (aiohttp, botocore ...)
-        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+def is_nothing_there(error: BaseException) -> bool:
+    """Whether reading failed because there is no such file, and not because it could not be read this time."""
+    return isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno in _NOTHING_THERE)
 
 
 def file_size(file: IO[bytes]) -> int:
@@ -112,30 +119,35 @@ def file_size(file: IO[bytes]) -> int:
     return size
 
 
+def read_file(uri: str, limit: int) -> bytes:
+    """All bytes of a file. Raises `OSError` (with `errno.EFBIG` over `limit` bytes), `ValueError`, `ImportError`."""
+    if is_url(uri):
+        return remote.fetch(uri, limit)
+    with open_file(uri) as file:
+        if file_size(file) > limit:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        return file.read()
+
+
 def read_range(uri: str, offset: int, size: int) -> bytes:
-    """Bytes [offset, offset + size) of a file, fewer where it ends before that. Raises `OSError`."""
-    if not is_url(uri):
-        with open_file(uri) as file:
-            pieces = []
-            while size and (piece := os.pread(file.fileno(), size, offset)):
-                pieces.append(piece)
-                offset += len(piece)
-                size -= len(piece)
-            return b"".join(pieces)
-    try:
-        filesystem, name = fsspec.core.url_to_fs(uri)
-        return bytes(filesystem.cat_file(name, start=offset, end=offset + size))
-    except OSError:
-        raise
-    except Exception as error:  # as in open_file
-        raise OSError(f"{type(error).__name__}: {error}") from error
+    """Bytes [offset, offset + size) of a file, fewer where it ends before that. Raises as `read_file` does."""
+    if is_url(uri):
+        return remote.fetch_range(uri, offset, size)
+    with open_file(uri) as file:
+        pieces = []
+        while size and (piece := os.pread(file.fileno(), size, offset)):
+            pieces.append(piece)
+            offset += len(piece)
+            size -= len(piece)
+        return b"".join(pieces)
 
 
 def walk(root: str, wanted: Callable[[str], bool]) -> Iterator[FoundFile]:
     """Every file under `root` whose name is `wanted`, by code points of its relative path; hidden files and folders are left out.
 
     Links are followed; a folder that contains itself through a link is entered once. Memory: the wanted names of one folder
-    for each level. A folder that cannot be read is yielded as a file with a `problem`. Raises `InputError` for the root.
+    for each level. A folder that cannot be read is yielded as a file with a `problem`. Raises `InputError` for the root, and
+    where a server fails on the way: what a plan does not have, no later run can add.
     """
     try:
         levels = [_level("", root, wanted)]
@@ -147,17 +159,30 @@ def walk(root: str, wanted: Callable[[str], bool]) -> Iterator[FoundFile]:
         if entry is None:
             levels.pop()
             continue
-        path, uri = f"{level.prefix}{entry.name}", f"{level.uri}/{entry.name}"
+        path, uri = f"{level.prefix}{entry.name}", f"{level.uri}/{entry.link or entry.name}"
         if not entry.is_folder:
             yield FoundFile(path=path, uri=uri, problem=entry.problem)
             continue
+        if is_url(uri) and len(levels) >= _MAX_REMOTE_DEPTH:
+            yield FoundFile(path=path, uri=uri, problem=f"the folder is nested deeper than {_MAX_REMOTE_DEPTH}")
+            continue
         try:
             inner = _level(f"{path}/", uri, wanted)
+        except UnreadableError as error:
+            raise listing_ended(uri, error) from error
         except OSError as error:
             yield FoundFile(path=path, uri=uri, problem=f"the folder cannot be read: {error}")
             continue
         if inner.identity is None or all(inner.identity != above.identity for above in levels):
             levels.append(inner)
+
+
+def listing_ended(uri: str, error: BaseException) -> InputError:
+    """The end of a listing that a server broke off."""
+    return InputError(
+        f"the listing ends at {uri!r}: {error}",
+        "Run the same command again when the server answers; nothing was written.",
+    )
 
 
 def _level(prefix: str, uri: str, wanted: Callable[[str], bool]) -> _Level:
@@ -187,15 +212,6 @@ def _local_entries(folder: str, wanted: Callable[[str], bool]) -> Iterator[_Entr
 
 
 def _remote_entries(folder: str, wanted: Callable[[str], bool]) -> Iterator[_Entry]:
-    filesystem, path = fsspec.core.url_to_fs(folder)
-    found: list[dict[str, Any]] = filesystem.ls(path, detail=True)
-    for entry in found:
-        inner = entry["name"].rstrip("/")
-        name = inner.rpartition("/")[2]
-        # Object stores list a folder's own placeholder among what is in it.
-        if not name or name.startswith(".") or inner == path.rstrip("/"):
-            continue
-        if entry["type"] == "directory":
-            yield _Entry(name, is_folder=True)
-        elif wanted(name):
-            yield _Entry(name)
+    for name, link, is_folder in remote.list_folder(folder):
+        if not name.startswith(".") and (is_folder or wanted(name)):
+            yield _Entry(name, is_folder=is_folder, link=link)

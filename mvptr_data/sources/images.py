@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 
 from mvptr_data.errors import InputError, SampleFault
 from mvptr_data.keys import key_of
 from mvptr_data.sources.archives import is_archive, is_compressed_archive, list_archive
 from mvptr_data.sources.file_lists import LIST_SUFFIXES, is_file_list, list_file_list
-from mvptr_data.sources.files import absolute, file_size, kind_of, open_file, read_range
+from mvptr_data.sources.files import absolute, is_nothing_there, kind_of, read_file, read_range
 from mvptr_data.sources.folders import list_folder
 from mvptr_data.sources.refs import IMAGE_SUFFIXES, ImageRef, has_image_suffix, make_ref
 
@@ -58,26 +59,26 @@ def list_images(images: str, *, split: str | None = None, root: str | None = Non
 def read_image_bytes(ref: ImageRef) -> bytes:
     """The encoded bytes of an image.
 
-    Raises `SampleFault`: the reference's own fault, `missing_file`, `empty_file`, `torn_archive` where the archive has fewer
-    bytes than when it was listed, `too_large` over `MAX_IMAGE_BYTES`.
+    Raises `SampleFault`: the reference's own fault, `missing_file`, `unreadable_file` (for URLs after several attempts),
+    `empty_file`, `torn_archive` where the archive has fewer bytes than when it was listed, `too_large` over `MAX_IMAGE_BYTES`.
     """
     if ref.fault is not None:
         raise SampleFault(ref.fault, ref.message or "found when the images were listed")
     if ref.size is not None and ref.size > MAX_IMAGE_BYTES:
-        raise _too_large(ref.size)
+        raise _too_large()
     try:
         if ref.offset is None or ref.size is None:
-            with open_file(ref.uri) as file:
-                size = file_size(file)
-                if size > MAX_IMAGE_BYTES:
-                    raise _too_large(size)
-                data = file.read()
+            data = read_file(ref.uri, MAX_IMAGE_BYTES)
         else:
             data = read_range(ref.uri, ref.offset, ref.size)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
+        if getattr(error, "errno", None) == errno.EFBIG:
+            raise _too_large() from error
         # The place is in the plan; left out here, the same faults give the same bytes wherever the input lies.
-        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-        raise SampleFault("missing_file", f"the file cannot be read: {reason}") from error
+        fault_class = "missing_file" if is_nothing_there(error) else "unreadable_file"
+        raise SampleFault(
+            fault_class, f"the file cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
     if ref.size is not None and len(data) < ref.size:
         raise SampleFault(
             "torn_archive",
@@ -88,8 +89,8 @@ def read_image_bytes(ref: ImageRef) -> bytes:
     return data
 
 
-def _too_large(size: int) -> SampleFault:
-    return SampleFault("too_large", f"the file has {size:,} bytes, the limit is {MAX_IMAGE_BYTES:,}")
+def _too_large() -> SampleFault:
+    return SampleFault("too_large", f"the file has more bytes than the limit of {MAX_IMAGE_BYTES:,}")
 
 
 def _at_least_one(refs: Iterator[ImageRef], images: str) -> Iterator[ImageRef]:

@@ -36,7 +36,7 @@ def estimate_command(images: str, as_json: bool, **given: Any) -> None:
     \b
     Examples:
       mvptr-data estimate photos/ --detector vinvl --device cuda --precision fp16
-      mvptr-data estimate https://example.org/crawl/ --count 100000000 --sample 500
+      mvptr-data estimate s3://bucket/crawl --count 100000000 --sample 500
     """
     from pipelines.estimate import estimate_extraction
     from pipelines.estimate_report import render_estimate

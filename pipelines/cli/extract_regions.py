@@ -44,7 +44,7 @@ def extract_regions_command(
     """
     from mvptr_data.dataset.locks import WHOLE
     from pipelines.extract_regions import extract_regions
-    from pipelines.extraction_run import RETRYABLE
+    from pipelines.runs.run import RETRYABLE
 
     part = WHOLE if array_task is None else _slice(array_task)
     classes = None if retry_failed is None else [name for name in retry_failed.split(",") if name] or sorted(RETRYABLE)

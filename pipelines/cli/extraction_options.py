@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -25,7 +26,7 @@ _DETECTOR = (
         help="compact (bundled, for drawn scenes), vinvl, detectron2, or package.module:factory of your own.",
     ),
     click.option("--weights", metavar="FILE", help="The detector's weights, instead of its own or the hub's."),
-    click.option("--label-map", metavar="FILE", help="vinvl: names of classes and attributes (JSON)."),
+    click.option("--label-map", metavar="FILE", help="vinvl, detectron2: names of classes and attributes (JSON)."),
     click.option("--config", metavar="FILE", help="detectron2: the model's configuration (YAML)."),
     click.option("--device", metavar="DEVICE", help="Where to compute: cpu, cuda, cuda:1.  [default: the detector's]"),
     click.option("--precision", metavar="NAME", help="fp32, fp16 or bf16, as the detector has them.  [default: fp32]"),
@@ -74,6 +75,8 @@ _RUN = (
 )
 #: Command-line options that are options of the detector under another name.
 _NAMED = ("weights", "label_map", "config", "device", "precision")
+#: Options of the detectors here that name files.
+_FILES = ("weights", "label_map", "config", "classes", "attributes")
 
 
 def detector_options(command: Command) -> Command:
@@ -93,6 +96,7 @@ def detector_and_decode(given: dict[str, Any]) -> dict[str, DetectorChoice | Dec
 
     pairs = [_parse_option(option) for option in given.pop("options")]
     pairs += [(name, value) for name in _NAMED if (value := given.pop(name)) is not None]
+    pairs = [(name, _path(value) if name in _FILES else value) for name, value in pairs]
     if len(dict(pairs)) != len(pairs):
         raise click.BadParameter("an option of the detector is given twice", param_hint="--option")
     decode = DecodeOptions(**{name: given.pop(name) for name in ("max_pixels", "min_side", "exif")})
@@ -101,7 +105,7 @@ def detector_and_decode(given: dict[str, Any]) -> dict[str, DetectorChoice | Dec
 
 def extraction_arguments(given: dict[str, Any]) -> dict[str, Any]:
     """The values of `extraction_options` as keywords of `extract_regions` and `add_images`."""
-    from pipelines.failure_budget import parse_budget
+    from pipelines.runs.budget import parse_budget
 
     cluster = {name: given.pop(name) for name in ("cluster", "cluster_config", "workers", "threads")}
     budget = given.pop("max_failures")
@@ -111,6 +115,11 @@ def extraction_arguments(given: dict[str, Any]) -> dict[str, Any]:
         "max_failures": None if budget is None else parse_budget(budget),
         **given,
     }
+
+
+def _path(value: Any) -> Any:
+    """A file's absolute path, since workers may stand in another folder; anything else as it is."""
+    return str(Path(value).absolute()) if isinstance(value, str) and Path(value).exists() else value
 
 
 def _decorated(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:

@@ -164,11 +164,7 @@ class _Flight:
     def settle(self, done: list[Any]) -> Iterator[tuple[Any, Any]]:
         """(item, its result or `TaskFailure`) for each future that is done. Raises a task's `MvptrError`."""
         done += [future for future in self.unsure if future.done()]
-        finished = [future for future in done if future.status == "finished"]
-        results: dict[Any, Any] = {}
-        # A worker that dies between its task's end and this call takes the result with it; then each is looked at alone.
-        with contextlib.suppress(Exception):
-            results = dict(zip(finished, self._client.gather(finished), strict=True)) if len(finished) > 1 else {}
+        results = self._fetch([future for future in done if future.status == "finished"])
         for future in done:
             outcome = results[future] if future in results else _outcome(future)
             if future in self.unsure:
@@ -179,6 +175,17 @@ class _Flight:
             item, _ = self.tasks.pop(future.key)
             yield item, outcome
             future.release()
+
+    def _fetch(self, finished: list[Any]) -> dict[Any, Any]:
+        """Results by future, in one message; nothing where that fails, and then each is looked at alone."""
+        if len(finished) < 2:
+            return {}
+        with contextlib.suppress(Exception):  # a worker that dies before this call takes its results with it
+            found = self._client.sync(
+                lambda: self._client.gather(finished, asynchronous=True), callback_timeout=RESULT_TIMEOUT
+            )
+            return dict(zip(finished, found, strict=True))
+        return {}
 
     def cancel(self) -> None:
         if self.tasks:

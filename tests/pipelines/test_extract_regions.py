@@ -15,7 +15,8 @@ from mvptr_data.dataset.records import decode_array
 from mvptr_data.detectors import Regions, load_detector
 from mvptr_data.errors import BusyError, ConfigurationMismatchError, IncompleteError, InputError
 from mvptr_data.storage import Store
-from pipelines import detector_runner, extraction_run
+from pipelines import detector_runner
+from pipelines import extract_regions as module
 from pipelines.cluster import ClusterOptions
 from pipelines.detector_runner import DetectorChoice
 from pipelines.extract_regions import extract_regions
@@ -224,13 +225,13 @@ def test_what_a_killed_worker_leaves_is_gone_when_the_run_ends(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = extraction_run.extract_shard
+    real = module.extract_shard
 
     def leave(task: ShardTask, shard: int) -> object:
         (tmp_path / "out/regions/.00000.tar.1-ff.tmp").write_bytes(b"half")
         return real(task, shard)
 
-    monkeypatch.setattr(extraction_run, "extract_shard", leave)
+    monkeypatch.setattr(module, "extract_shard", leave)
     extract_regions(str(world.images), str(tmp_path / "out"), cluster=INLINE, quiet=True)
     assert not list((tmp_path / "out").rglob("*.tmp"))
 

@@ -108,7 +108,11 @@ def test_features_and_predictions_become_a_data_set(tmp_path: Path) -> None:
     summary = import_features(
         features, out, predictions=predictions, split="train", samples_per_shard=2, cluster=INLINE, quiet=True
     )
-    assert (summary.counts, summary.regions, summary.form) == ({"inputs": 5, "ok": 5}, 15, "features")
+    assert (summary.counts, summary.regions, summary.configuration["import"]["format"]) == (
+        {"inputs": 5, "ok": 5},
+        15,
+        "features",
+    )
     captions = write_captions(tmp_path / "captions.jsonl", [f"{number:04d}.jpg" for number in range(5)])
     with finish(out, captions) as reader:
         samples = list(reader)
@@ -291,7 +295,7 @@ def test_an_import_goes_on_and_is_not_mixed_with_another(tmp_path: Path) -> None
     )
     assert (again.shards_written, again.shards_kept) == (2, 1)
     assert digests(parts) == digests(whole) and len(digests(whole)) == 10
-    with pytest.raises(ConfigurationMismatchError, match="predictions: planned"):
+    with pytest.raises(ConfigurationMismatchError, match=r"import\.predictions: True -> False"):
         import_features(features, str(parts), default_tag="x", samples_per_shard=2, cluster=INLINE, quiet=True)
     with pytest.raises(ConfigurationMismatchError, match="default_tag: None -> 'x'"):
         import_features(

@@ -14,9 +14,9 @@ from mvptr_data.storage import Store
 from pipelines.cluster import ClusterOptions
 from pipelines.collect_garbage import collect_garbage
 from pipelines.extract_regions import add_images, extract_regions
-from pipelines.failure_budget import parse_budget
 from pipelines.list_failures import list_failures
 from pipelines.run_status import render_status, run_status
+from pipelines.runs.budget import parse_budget
 from pipelines.verify_shards import verify_shards
 from pipelines.write_shards import write_shards
 

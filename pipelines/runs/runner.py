@@ -1,4 +1,4 @@
-"""Running the shards of an extraction, whatever dies on the way.
+"""Doing shards, whatever dies on the way.
 
 A task whose workers keep dying is tried once more by itself; if it kills again, the input that does it is found
 (`poison.py`), recorded under `worker_killed`, and the rest of the shard is done. Without a cluster it is this process that
@@ -17,26 +17,33 @@ from mvptr_data.errors import DamagedFileError
 from mvptr_data.storage import Store
 from pipelines.cluster import Cluster, ClusterOptions, TaskFailure, open_cluster
 from pipelines.console import Reporter
-from pipelines.extract_shard import ShardTask, probe_shard
-from pipelines.poison import find_poison
+from pipelines.runs.poison import find_poison
 
 #: A shard that ended this process so often is done in another.
 DEATHS = 2
 #: More inputs of one shard that kill alone than this, and it is not the inputs.
 MAX_POISON = 20
 
-#: `function(shard, poison=positions) -> Receipt`: `extract_shard` or `retry_shard`, bound to their task.
+#: `function(shard)` does a shard; `function(shard, poison=positions)` without certain inputs, where there is a `Probe`.
 ShardFunction = Callable[..., Receipt]
+#: `probe(shard, span)` does what may kill to a span of a shard's inputs, and writes nothing.
+Probe = Callable[[int, range], int]
 
 
 class ShardRunner:
-    """Runs shard functions on a cluster."""
+    """Runs shard functions on a cluster. Without a `probe`, a shard that kills its workers stays undone."""
 
     def __init__(
-        self, store: Store, cluster: Cluster, options: ClusterOptions, task: ShardTask, reporter: Reporter, plan: Plan
+        self,
+        store: Store,
+        cluster: Cluster,
+        options: ClusterOptions,
+        reporter: Reporter,
+        plan: Plan,
+        probe: Probe | None = None,
     ) -> None:
         self._store, self._cluster, self._options, self._plan = store, cluster, options, plan
-        self._task, self._reporter = task, reporter
+        self._reporter, self._probe = reporter, probe
 
     def run(self, function: ShardFunction, shards: Iterable[int]) -> Iterator[tuple[int, Receipt | TaskFailure]]:
         """(shard, outcome) as they come; those that killed their workers come last."""
@@ -75,11 +82,10 @@ class ShardRunner:
     def _without_poison(self, cluster: Cluster, function: ShardFunction, shard: int) -> Receipt | TaskFailure:
         """A shard whose task killed its workers: alone, and if that kills too, without the inputs that do it."""
         outcome = _one(cluster, function, shard)
-        if not (isinstance(outcome, TaskFailure) and outcome.killed):
+        if self._probe is None or not (isinstance(outcome, TaskFailure) and outcome.killed):
             return outcome
         self._reporter.say(f"shard {shard} ends its workers; looking for the input that does it")
-        probe = partial(probe_shard, self._task, shard)
-        poison = find_poison(cluster, probe, self._plan.rows[shard], limit=MAX_POISON)
+        poison = find_poison(cluster, partial(self._probe, shard), self._plan.rows[shard], limit=MAX_POISON)
         listed = ", ".join(map(str, sorted(poison))) or "none: no part of it kills alone"
         self._reporter.say(f"shard {shard}: inputs that end their process, by position: {listed}")
         return _one(cluster, partial(function, poison=poison), shard)

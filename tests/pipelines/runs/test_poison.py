@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mvptr_data.errors import IncompleteError
 from pipelines.cluster import TaskFailure
-from pipelines.poison import find_poison
+from pipelines.runs.poison import find_poison
 
 
 class Deadly:

@@ -11,7 +11,7 @@ from mvptr_data.dataset.fields import TEXT
 from mvptr_data.dataset.records import encode_text
 from mvptr_data.dataset.shards import shard_writer
 from mvptr_data.storage import Store
-from pipelines.shard_progress import PendingShards, read_receipts, shards_with_receipt
+from pipelines.runs.progress import PendingShards, read_receipts, shards_with_receipt
 
 DIGEST = "d" * 64
 

@@ -1,0 +1,1 @@
+"""A run of one step over the shards of a plan: what is pending, what failed, and whatever dies on the way."""
