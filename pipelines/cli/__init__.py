@@ -16,21 +16,21 @@ from pipelines.cli.status import status_command
 from pipelines.cli.verify import verify_command
 from pipelines.cli.write_shards import write_shards_command
 
-for _command in (
+for _command in (  # in the order of the work
+    demo_command,
     estimate_command,
     extract_regions_command,
+    import_tsv_command,
+    add_command,
     status_command,
     failures_command,
-    add_command,
-    import_tsv_command,
     build_phrase_vocab_command,
     write_shards_command,
     verify_command,
     info_command,
     inspect_command,
-    gc_command,
     export_command,
-    demo_command,
+    gc_command,
 ):
     main.add_command(_command)
 

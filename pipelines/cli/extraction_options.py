@@ -61,12 +61,14 @@ _INPUT = (
     click.option("--split", help="Split to note for every image (train, val, test)."),
     click.option("--root", help="Folder that absolute paths of a file list are relative to."),
 )
+#: Gives `max_failures`, for `parse_budget`.
+max_failures_option = click.option(
+    "--max-failures",
+    metavar="N|P%",
+    help="End the run when more inputs than this have failed (a number, or a percentage of all).",
+)
 _RUN = (
-    click.option(
-        "--max-failures",
-        metavar="N|P%",
-        help="End the run when more inputs than this have failed (a number, or a percentage of all).",
-    ),
+    max_failures_option,
     click.option(
         "--decode-threads",
         type=click.IntRange(1),

@@ -13,7 +13,10 @@ from mvptr_data.version import __version__
 
 
 class _Group(click.Group):
-    """Shows errors of ours as one clear line, without a traceback."""
+    """Lists commands in the order of the work, and shows errors of ours as one clear line, without a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from pipelines.cli.extraction_options import max_failures_option
 from pipelines.cli.options import cluster_options
 from pipelines.cluster import ClusterOptions
 
@@ -28,6 +29,7 @@ from pipelines.cluster import ClusterOptions
 )
 @click.option("--split", help="Split to note for every image (train, val, test).")
 @click.option("--samples-per-shard", type=click.IntRange(1), default=1000, show_default=True)
+@max_failures_option
 @cluster_options
 def import_tsv_command(
     features: str,
@@ -38,6 +40,7 @@ def import_tsv_command(
     default_tag: str | None,
     split: str | None,
     samples_per_shard: int,
+    max_failures: str | None,
     **cluster: Any,
 ) -> None:
     """Write the ready-made region features of FEATURES into the data set OUT, in place of extract-regions.
@@ -51,6 +54,7 @@ def import_tsv_command(
       mvptr-data import-tsv features.tsv coco --predictions predictions.tsv
     """
     from pipelines.import_features import import_features
+    from pipelines.runs.budget import parse_budget
 
     quiet = cluster.pop("quiet")
     import_features(
@@ -62,6 +66,7 @@ def import_tsv_command(
         default_tag=default_tag,
         split=split,
         samples_per_shard=samples_per_shard,
+        max_failures=None if max_failures is None else parse_budget(max_failures),
         cluster=ClusterOptions(**cluster),
         quiet=quiet,
     )
