@@ -116,17 +116,17 @@ class Step:
             self._spoken = time.monotonic()
             rate = self._done / (self._spoken - self._start)
             if not self._total:
-                self._reporter.say(f"{self._title}: {self._done:,} {self._unit} so far, {rate:,.1f}/s")
+                self._reporter.say(f"{self._title}: {self._done:,} {self._unit} so far, {pace(rate)}")
                 return
             left = (self._total - self._done) / rate if rate else 0.0
             self._reporter.say(
-                f"{self._title}: {self._done:,} of {self._total:,} {self._unit}, {rate:,.1f}/s, {duration(left)} left"
+                f"{self._title}: {self._done:,} of {self._total:,} {self._unit}, {pace(rate)}, {duration(left)} left"
             )
 
     def finish(self) -> None:
         """Say what was done and how fast."""
         seconds = time.monotonic() - self._start
-        rate = f", {self._done / seconds:,.1f}/s" if seconds > 0.5 and self._done else ""
+        rate = f", {pace(self._done / seconds)}" if seconds > 0.5 and self._done else ""
         self._reporter.say(f"{self._title}: {self._done:,} {self._unit} in {duration(seconds)}{rate}")
 
 
@@ -151,3 +151,11 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def pace(rate: float) -> str:
+    """A rate a second in the unit that tells it: `46.2/s`, `1.8/min`, `3.0/h`."""
+    for factor, unit in ((1, "s"), (60, "min")):
+        if rate * factor >= 1:
+            return f"{rate * factor:,.1f}/{unit}"
+    return f"{rate * 3600:,.1f}/h"

@@ -13,7 +13,7 @@ from mvptr_data.dataset.locks import WHOLE, LiveLock, live_locks
 from mvptr_data.dataset.plan import load_plan
 from mvptr_data.dataset.receipts import Receipt
 from mvptr_data.storage import Store
-from pipelines.console import duration
+from pipelines.console import duration, pace
 from pipelines.runs.progress import read_receipts
 
 
@@ -88,7 +88,7 @@ def render_status(status: RunStatus) -> str:
         f"running  {'; '.join(status.running) or 'nothing'}",
     ]
     if status.rate is not None:
-        lines.append(f"rate     {status.rate:,.1f} inputs/s")
+        lines.append(f"rate     {pace(status.rate)}")
     if status.seconds_left is not None:
         lines.append(f"left     {duration(status.seconds_left)}")
     if status.phases:
