@@ -6,6 +6,7 @@ fitted is remembered, so that a process pays for finding out once.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,17 +32,21 @@ class DetectorChoice:
     def load(self, threads: int) -> DetectorRunner:
         """Raises `InputError` (unknown name or option, unusable value), `MissingDependencyError`, `DamagedFileError`."""
         detector = load_detector(self.name, **dict(self.options))
-        try:
-            import torch  # after the detector has said, in one line, that torch is missing
-        except ImportError:  # a detector of the user's own may do without
-            return DetectorRunner(detector)
-        torch.set_num_threads(threads)
+        compute_with(threads)
         return DetectorRunner(detector)
 
 
 def detector_runner(choice: DetectorChoice, threads: int) -> DetectorRunner:
     """The runner of this process for `choice`; loaded at the first call."""
     return once_per_process(DetectorChoice.load, choice, threads)
+
+
+def compute_with(threads: int) -> None:
+    """Let torch compute with so many threads on behalf of the calling thread, to which alone its setting belongs."""
+    with contextlib.suppress(ImportError):  # a detector of the user's own may do without torch
+        import torch
+
+        torch.set_num_threads(threads)
 
 
 class DetectorRunner:

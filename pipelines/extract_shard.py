@@ -35,7 +35,7 @@ from mvptr_data.errors import ConfigurationMismatchError, DamagedFileError, Outp
 from mvptr_data.sources.decoding import DecodeOptions, decode_image
 from mvptr_data.sources.images import read_image_bytes
 from mvptr_data.storage import Store, digest
-from pipelines.detector_runner import DetectorChoice, DetectorRunner, detector_runner
+from pipelines.detector_runner import DetectorChoice, DetectorRunner, compute_with, detector_runner
 from pipelines.overlap import in_batches, map_ahead, prefetch
 
 #: What a full or read-only output answers.
@@ -180,6 +180,7 @@ class _Work:
 
     def _detect(self, samples: Iterable[_Sample]) -> Iterator[list[_Sample]]:
         """Run the detector over windows of images; images are released as soon as they were seen."""
+        compute_with(self.task.threads)  # this generator runs in a thread of its own
         for window in in_batches(samples, self._runner.window):
             start = time.perf_counter()
             seen = [sample for sample in window if sample.regions is None]

@@ -56,3 +56,31 @@ def clip(boxes: Tensor, width: int, height: int) -> Tensor:
     low = torch.minimum(boxes[:, :2].clamp(min=0), limit - 1)
     high = torch.minimum(torch.maximum(boxes[:, 2:], low + 1), limit)
     return torch.cat([low, high], dim=1)
+
+
+def decode_counted(deltas: Tensor, references: Tensor) -> Tensor:
+    """`decode` with weights 1 where the last pixel counts (width x2 - x1 + 1), operation for operation as the reference.
+
+    [N, 4], [N, 4] -> [N, 4]. A very small scale step can give a box whose second corner is less than a pixel before its first.
+    """
+    sizes = references[:, 2:] - references[:, :2] + 1
+    centers = references[:, :2] + 0.5 * sizes
+    new_centers = deltas[:, :2] * sizes + centers
+    new_sizes = deltas[:, 2:].clamp(max=MAX_LOG_SCALE).exp() * sizes
+    return torch.cat([new_centers - 0.5 * new_sizes, new_centers + 0.5 * new_sizes - 1], dim=1)
+
+
+def clip_counted(boxes: Tensor, width: int, height: int) -> Tensor:
+    """[N, 4] -> [N, 4]: corners inside [0, width - 1] x [0, height - 1], where the last pixel counts."""
+    limits = boxes.new_tensor([width - 1, height - 1]).repeat(2)
+    return torch.minimum(boxes.clamp(min=0), limits)
+
+
+def open_empty(boxes: Tensor, width: int, height: int) -> Tensor:
+    """[N, 4] -> [N, 4]: a box that ends where it starts, or before, gets the pixel that starts there; others stay.
+
+    For boxes whose last pixel counts: x1 = x2 is one pixel wide there. First corners must lie inside the image; they stay.
+    """
+    low, high = boxes[:, :2], boxes[:, 2:]
+    opened = torch.minimum(low + 1, boxes.new_tensor([width, height]))
+    return torch.cat([low, torch.where(high > low, high, opened)], dim=1)

@@ -17,8 +17,9 @@ from pipelines.cluster.tasks import Cluster
 
 #: Seconds that a scheduler's address may take to answer.
 CONNECT_TIMEOUT = 20
-#: A task that took this many workers with it may be tried once more; the next death makes it a `TaskFailure`.
-ALLOWED_FAILURES = 1
+#: A task that took this many workers with it may be tried once more; the next death makes it a `TaskFailure`. Slurm ends jobs
+#: for reasons of its own (preemption, nodes), so there it takes more.
+ALLOWED_FAILURES, ALLOWED_FAILURES_OF_JOBS = 1, 3
 
 
 @contextlib.contextmanager
@@ -53,7 +54,7 @@ def open_cluster(
             assert options.cluster_config is not None, "ClusterOptions saw to it"
             recipe = read_recipe(options.cluster_config)
             jobs = stack.enter_context(slurm_jobs(recipe, options))
-            spare_bystanders(jobs.cluster.scheduler)
+            spare_bystanders(jobs.cluster.scheduler, ALLOWED_FAILURES_OF_JOBS)
             keep, patience, address = jobs.keep, recipe.patience_seconds, jobs.cluster
         try:
             client = stack.enter_context(distributed.Client(address, set_as_default=True, timeout=CONNECT_TIMEOUT))
@@ -154,13 +155,13 @@ def _compute_threads(threads: int) -> Iterator[None]:
         yield
 
 
-def spare_bystanders(scheduler: Any) -> None:
+def spare_bystanders(scheduler: Any, allowed_failures: int = ALLOWED_FAILURES) -> None:
     """Set a scheduler of our own so that a task which kills its workers is found soon, and alone.
 
     Dask blames a worker's death on every task that it had been sent, not only on the one that ran. So each thread is sent one
     task at a time and the others wait at the scheduler, as Dask itself does for many tasks without dependencies.
     """
-    scheduler.allowed_failures = ALLOWED_FAILURES
+    scheduler.allowed_failures = allowed_failures
     scheduler.WORKER_SATURATION = 1.0
     scheduler.is_rootish = lambda task: True
 

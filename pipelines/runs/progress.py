@@ -1,7 +1,8 @@
 """Which shards of a field are finished: read from the receipts, lazily, because there may be 10^5 of them.
 
 A run wants its first task at once, not after 10^5 receipts were read. So the shards without a receipt come first, from one
-listing of the folder; meanwhile a thread reads the receipts there are, and the shards whose receipt is unsound come last.
+listing of the folder; then, while the work goes on, a thread reads the receipts there are, and the shards whose receipt is
+unsound come last.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def shards_with_receipt(store: Store, field: str) -> set[int]:
 
 def read_receipts(store: Store, field: str, shards: Iterable[int]) -> Iterator[tuple[int, Receipt | None]]:
     """(shard, its receipt) in the order given; None where there is none or it is damaged."""
-    yield from map_ahead(lambda shard: (shard, _read(store, field, shard)), shards, threads=READERS, ahead=4 * READERS)
+    yield from map_ahead(lambda shard: (shard, _sound(store, field, shard)), shards, threads=READERS, ahead=4 * READERS)
 
 
 class PendingShards:
@@ -49,8 +50,7 @@ class PendingShards:
         self._unsound: list[int] = []
         self._error: BaseException | None = None
         self._stopped = threading.Event()
-        self._reader = threading.Thread(target=self._check, name="receipts", daemon=True)
-        self._reader.start()
+        self._reader: threading.Thread | None = None
 
     @property
     def known(self) -> int:
@@ -58,12 +58,14 @@ class PendingShards:
 
     def unsound(self) -> bool:
         """Whether a shard has a receipt and is not finished; waits for all receipts."""
-        self._reader.join()
+        self._read().join()
         return bool(self._unsound) or self._error is not None
 
     def __iter__(self) -> Iterator[int]:
-        yield from self.missing
-        self._reader.join()
+        for shard in self.missing:
+            yield shard
+            self._read()  # once the first shard is on its way: reading costs CPU that opening a cluster needs
+        self._read().join()
         if self._error is not None:
             raise self._error
         yield from self._unsound
@@ -71,11 +73,19 @@ class PendingShards:
     def close(self) -> None:
         """Stop reading receipts."""
         self._stopped.set()
-        self._reader.join()
+        if self._reader is not None:
+            self._reader.join()
+
+    def _read(self) -> threading.Thread:
+        """The thread that reads the receipts; begun at the first call."""
+        if self._reader is None:
+            self._reader = threading.Thread(target=self._check, name="receipts", daemon=True)
+            self._reader.start()
+        return self._reader
 
     def _check(self) -> None:
         def look(shard: int) -> tuple[int, Receipt | None]:
-            receipt = None if self._stopped.is_set() else _read(self._store, self._field, shard)
+            receipt = None if self._stopped.is_set() else _sound(self._store, self._field, shard)
             return shard, receipt if receipt and is_intact(self._store, receipt, self._identity) else None
 
         try:
@@ -90,7 +100,7 @@ class PendingShards:
             self._error = error
 
 
-def _read(store: Store, field: str, shard: int) -> Receipt | None:
+def _sound(store: Store, field: str, shard: int) -> Receipt | None:
     try:
         return read_receipt(store, field, shard)
     except DamagedFileError:

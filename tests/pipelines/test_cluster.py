@@ -122,7 +122,7 @@ def test_a_cluster_that_lost_its_workers_ends_instead_of_hanging(monkeypatch: py
     monkeypatch.setattr(cluster_tasks, "ASK_SECONDS", 0.2)
     monkeypatch.setattr(cluster_tasks, "IN_FLIGHT", 1)
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as remote,
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as remote,
         open_cluster(ClusterOptions(cluster=remote.scheduler_address)) as running,
     ):
         results = running.run_tasks(time.sleep, [0.0, 0.0])

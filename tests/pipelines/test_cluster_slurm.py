@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -120,6 +121,34 @@ def test_a_job_that_ends_is_replaced(slurm: Slurm, monkeypatch: pytest.MonkeyPat
         assert [outcome for _, outcome in naps] == [None] * 11
         assert len(slurm.scripts()) == 2
     assert until(lambda: not slurm.alive())
+
+
+@pytest.mark.slow
+def test_jobs_with_several_workers_are_replaced_when_their_time_is_up(
+    slurm: Slurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "ASK_SECONDS", 0.5)
+    with open_cluster(slurm.options(RECIPE + 'workers_per_job: 2\nlifetime: "00:00:06"\n')) as running:
+        assert [outcome for _, outcome in running.run_tasks(time.sleep, [0.3] * 60)] == [None] * 60
+        assert len(slurm.scripts()) > 1
+    assert until(lambda: not slurm.alive())
+
+
+@pytest.mark.slow
+def test_jobs_end_when_the_command_is_killed(slurm: Slurm) -> None:
+    options = slurm.options()
+    program = f"""
+import os, time
+from pipelines.cluster import ClusterOptions, open_cluster
+if __name__ == "__main__":
+    with open_cluster(ClusterOptions(cluster="slurm", cluster_config={options.cluster_config!r})) as running:
+        for number, _ in enumerate(running.run_tasks(time.sleep, [0.1] * 100)):
+            if number == 3:
+                os.kill(os.getpid(), {signal.SIGKILL:d})
+"""
+    killed = subprocess.run([sys.executable, "-c", program], check=False, timeout=120)
+    assert killed.returncode == -signal.SIGKILL and slurm.scripts()
+    assert until(lambda: not slurm.alive(), 90)
 
 
 def test_jobs_that_slurm_refuses_end_the_command_in_its_words(slurm: Slurm) -> None:
