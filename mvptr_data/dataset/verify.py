@@ -243,11 +243,11 @@ def _regions_problems(contents: dict[str, bytes], item: dict[str, Any], where: s
 
 
 def _box_problems(boxes: Any, width: int | None, height: int | None) -> list[str]:
-    """Boxes [K, 4] that are empty or leave their image; width and height None mean coordinates 0..1."""
+    """Boxes [K, 4] that end before they begin or leave their image; width and height None mean coordinates 0..1."""
     problems = []
     limit = np.array([width or 1, height or 1], dtype=np.float32)
-    if not (boxes[:, 2:] > boxes[:, :2]).all():
-        problems.append("a box is empty (x2 <= x1 or y2 <= y1)")
+    if not (boxes[:, 2:] >= boxes[:, :2]).all():  # equal where a detector counts the last pixel in
+        problems.append("a box ends before it begins (x2 < x1 or y2 < y1)")
     if (boxes < -BOX_TOLERANCE).any() or (boxes[:, 2:] > limit + BOX_TOLERANCE).any():
         problems.append(f"a box leaves its image of {width} x {height}")
     return problems

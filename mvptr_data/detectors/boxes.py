@@ -76,11 +76,10 @@ def clip_counted(boxes: Tensor, width: int, height: int) -> Tensor:
     return torch.minimum(boxes.clamp(min=0), limits)
 
 
-def open_empty(boxes: Tensor, width: int, height: int) -> Tensor:
-    """[N, 4] -> [N, 4]: a box that ends where it starts, or before, gets the pixel that starts there; others stay.
+def order_corners(boxes: Tensor) -> Tensor:
+    """[N, 4] -> [N, 4]: a box that ends before it begins ends where it begins; all others stay as they are.
 
-    For boxes whose last pixel counts: x1 = x2 is one pixel wide there. First corners must lie inside the image; they stay.
+    Where the last pixel counts, a box less than a pixel wide has its second corner before its first.
     """
     low, high = boxes[:, :2], boxes[:, 2:]
-    opened = torch.minimum(low + 1, boxes.new_tensor([width, height]))
-    return torch.cat([low, torch.where(high > low, high, opened)], dim=1)
+    return torch.cat([low, torch.maximum(low, high)], dim=1)

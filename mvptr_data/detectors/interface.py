@@ -22,7 +22,7 @@ FEATURE_SIZE = 2048
 class Regions:
     """The regions of one image. Raises `ValueError` when the parts disagree in length, shape or dtype."""
 
-    #: float32 [K, 4]: x1, y1, x2, y2 in pixels of the original image, 0 <= x1 < x2 <= width and the same for y.
+    #: float32 [K, 4]: x1, y1, x2, y2 in pixels of the original image, 0 <= x1 <= x2 <= width and the same for y.
     boxes: np.ndarray
     #: float32 [K, 2048]: the pooled vector of each region.
     features: np.ndarray

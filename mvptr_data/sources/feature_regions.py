@@ -22,8 +22,8 @@ from mvptr_data.sources.feature_lines import LineParts
 AGREEMENT = 0.02
 #: Pixels by which a box may leave its image and is cut at its edge; beyond that the size is another image's.
 OVERHANG = 1.0
-#: Parts of the image that a box without any extent is given, so that it is one: below what float32 geometry tells apart.
-LEAST_EXTENT = 5e-7
+#: Parts of the image by which roundings may let a box end before it begins: below what float32 geometry tells apart.
+ROUNDING = 5e-7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -156,7 +156,7 @@ def _size_from(rects: NDArray[np.float64], geometry: NDArray[np.float32]) -> tup
 
 
 def _sound(boxes: NDArray[np.float32], size: tuple[int, int] | None) -> NDArray[np.float32]:
-    """Boxes [K, 4] that are boxes in the image; one without extent gets the least that there is."""
+    """Boxes [K, 4] that are boxes in the image; one may have no extent, where a detector counts its last pixel in."""
     if not np.isfinite(boxes).all():
         raise SampleFault("broken_record", "a box is infinite")
     limit = np.array(size or (1, 1), np.float32)
@@ -167,6 +167,6 @@ def _sound(boxes: NDArray[np.float32], size: tuple[int, int] | None) -> NDArray[
     if overhang > BOX_TOLERANCE:
         boxes = np.clip(boxes, 0, np.tile(limit, 2))
     low, high = boxes[:, :2], boxes[:, 2:]
-    if (high < low - 2 * LEAST_EXTENT * limit).any():
+    if (high < low - 2 * ROUNDING * limit).any():
         raise SampleFault("broken_record", "a box ends before it begins (x2 < x1 or y2 < y1)")
-    return np.concatenate([low, np.where(high > low, high, low + LEAST_EXTENT * limit)], axis=1)
+    return np.concatenate([low, np.maximum(low, high)], axis=1)

@@ -1,4 +1,4 @@
-"""How far each precision is from fp32, on photographs of your own.
+"""How far each way to compute is from exact fp32, on photographs of your own.
 
     python -m mvptr_data.detectors.vinvl.agreement --weights vinvl_vg_x152c4.pth PHOTO...
 
@@ -45,9 +45,9 @@ class View:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """One precision against fp32, over all regions of all images."""
+    """One way to compute against exact fp32, over all regions of all images."""
 
-    precision: str
+    name: str
     #: Largest difference of a feature of one and the same box, absolute and as a part of the vector's length.
     largest: float
     relative: float
@@ -62,7 +62,7 @@ def view(model: VinvlModel, image: Image.Image, device: torch.device) -> View:
     """`image` as the detector with default options sees it."""
     options = VinvlOptions()
     pixels = to_input([prepare(image).pixels], device)
-    feature_map = model.backbone(pixels.to(model.backbone.stem.weight.dtype))
+    feature_map = model.feature_maps(pixels)
     objectness, steps = model.rpn(feature_map)
     anchors = model.rpn.anchors(*feature_map.shape[2:])
     height, width = pixels.shape[2:]
@@ -74,8 +74,8 @@ def view(model: VinvlModel, image: Image.Image, device: torch.device) -> View:
 
 
 @torch.inference_mode()
-def compare(precision: str, model: VinvlModel, plain: Sequence[View], other: Sequence[View]) -> Agreement:
-    """The views of `model` in `precision` against the fp32 views of the same images."""
+def compare(name: str, model: VinvlModel, plain: Sequence[View], other: Sequence[View]) -> Agreement:
+    """The views of `model`, which is called `name`, against the exact views of the same images."""
     differences, lengths, cosines, recovered = [], [], [], []
     for truth, found in zip(plain, other, strict=True):
         vectors = model.roi.pool(found.feature_map, truth.boxes)  # of the boxes that fp32 keeps
@@ -86,7 +86,7 @@ def compare(precision: str, model: VinvlModel, plain: Sequence[View], other: Seq
         same = (truth.labels[:, None] == found.labels).cpu() & (overlap > SAME_IOU)
         recovered.append(same.any(dim=1))
     return Agreement(
-        precision=precision,
+        name=name,
         largest=float(torch.cat(differences).max()),
         relative=float(torch.cat(lengths).max()),
         cosine=float(torch.cat(cosines).min()),
@@ -104,15 +104,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device = choose_device(options.device)
     images = [Image.open(photo).convert("RGB") for photo in options.photos]
     plain: list[View] = []
-    print(f"{'precision':<10} {'max abs':>9} {'relative':>9} {'cosine':>10} {'recovered':>10}")
-    for precision in PRECISIONS:
-        model = inference_model(load_weights(options.weights, X152_C4).model, precision, device)
+    print(f"{'':<12} {'max abs':>9} {'relative':>9} {'cosine':>10} {'recovered':>10}")
+    for name, precision, exact in (("fp32 exact", "fp32", True), *((kind, kind, False) for kind in PRECISIONS)):
+        model = inference_model(load_weights(options.weights, X152_C4).model, precision, device, exact=exact)
         with full_precision(device):
             views = [view(model, image, device) for image in images]
             plain = plain or views
-            row = compare(precision, model, plain, views)
+            row = compare(name, model, plain, views)
         print(
-            f"{row.precision:<10} {row.largest:>9.1e} {row.relative:>9.1e} {row.cosine:>10.6f} {row.recovered:>8.1f} %",
+            f"{row.name:<12} {row.largest:>9.1e} {row.relative:>9.1e} {row.cosine:>10.6f} {row.recovered:>8.1f} %",
             flush=True,
         )
 

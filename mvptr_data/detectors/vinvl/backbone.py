@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mvptr_data.detectors.vinvl.architecture import Architecture
-from mvptr_data.detectors.vinvl.layers import make_stage
+from mvptr_data.detectors.vinvl.layers import NormalizedConv, make_stage
 
 #: Pixels of the network's input per cell of C4.
 MAP_STRIDE = 16
@@ -21,7 +21,7 @@ class Backbone(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         first, second, third = architecture.trunk
-        self.stem = nn.Conv2d(3, architecture.stem, 7, stride=2, padding=3)
+        self.stem = NormalizedConv(3, architecture.stem, 7, 2, padding=3)
         self.layer1 = make_stage(architecture.stem, first, architecture.groups, 1)
         self.layer2 = make_stage(first.outputs, second, architecture.groups, 2)
         self.layer3 = make_stage(second.outputs, third, architecture.groups, 2)

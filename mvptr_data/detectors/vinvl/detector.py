@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mvptr_data.detectors.boxes import open_empty
+from mvptr_data.detectors.boxes import order_corners
 from mvptr_data.detectors.interface import Regions
 from mvptr_data.detectors.vinvl.architecture import X152_C4
 from mvptr_data.detectors.vinvl.attributes import best_attributes
@@ -69,7 +69,7 @@ class VinvlDetector:
         self._names = names
         self._options = options
         self._device = device
-        self._model = inference_model(loaded.model, options.precision, device)
+        self._model = inference_model(loaded.model, options.precision, device, exact=bool(options.exact))
         self._limits = Limits(
             threshold=options.score_threshold, minimum=options.min_regions, maximum=options.max_regions
         )
@@ -112,7 +112,7 @@ class VinvlDetector:
     def _detect_batch(self, images: Sequence[PreparedImage]) -> list[Regions]:
         """The regions of B images of one network size."""
         pixels = to_input([image.pixels for image in images], self._device)  # [B, 3, H, W]
-        feature_maps = self._model.backbone(pixels.to(self._model.backbone.stem.weight.dtype))
+        feature_maps = self._model.feature_maps(pixels)
         objectness, steps = self._model.rpn(feature_maps)
         anchors = self._model.rpn.anchors(*feature_maps.shape[2:])
         height, width = pixels.shape[2:]
@@ -135,7 +135,7 @@ class VinvlDetector:
         stretch = boxes.new_tensor([image.size[0] / width, image.size[1] / height]).repeat(2)
         labels = kept.labels.cpu()
         return Regions(
-            boxes=open_empty(boxes * stretch, *image.size).cpu().numpy(),
+            boxes=order_corners(boxes * stretch).cpu().numpy(),
             features=vectors.cpu().numpy(),
             scores=kept.scores.cpu().numpy(),
             labels=labels.int().numpy(),
@@ -145,15 +145,23 @@ class VinvlDetector:
         )
 
 
-def inference_model(model: VinvlModel, precision: str, device: torch.device) -> VinvlModel:
-    """`model` made ready, in place: on its device, channels last, the wide convolutions in `precision`.
+def inference_model(model: VinvlModel, precision: str, device: torch.device, *, exact: bool) -> VinvlModel:
+    """`model` made ready, in place, on its device.
 
-    Scores and box steps of the anchors, RoIAlign, the class and attribute layers, decoding, suppression and every softmax
-    stay in fp32: they are under 1 % of the work, and what they decide cannot be half right.
+    `exact` leaves it as loaded, which is the reference's arithmetic. Otherwise normalization is folded, maps are channels last,
+    a CPU pools after the first convolutions of res5, and the wide convolutions compute in `precision`: scores and box steps of
+    the anchors, RoIAlign, the class and attribute layers, decoding, suppression and every softmax stay in fp32. They are
+    under 1 % of the work, and what they decide cannot be half right.
     """
-    model.to(device).to(memory_format=torch.channels_last)
+    model.to(device)
+    if exact:
+        return model
+    model.fold()
+    model.to(memory_format=torch.channels_last)
     for convolutions in (model.backbone, model.rpn.conv, model.roi.res5):
         convolutions.to(dtype=DTYPES[precision])
+    model.roi.layout = torch.channels_last
+    model.roi.commuted = device.type == "cpu"
     return model
 
 

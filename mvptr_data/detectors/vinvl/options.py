@@ -20,6 +20,9 @@ class VinvlOptions:
     postprocess: str = "per_class"
     #: What the convolutions compute in: "fp32", "fp16" or "bf16".
     precision: str = "fp32"
+    #: The reference's own arithmetic, operation for operation; fp32 only, and its default. False folds normalization into the
+    #: convolutions and reorders some: faster, and equal up to roundings.
+    exact: bool | None = None
     #: Regions whose class has at least this probability are kept.
     score_threshold: float = 0.2
     #: The best regions are kept up to this number even below the threshold.
@@ -40,6 +43,13 @@ class VinvlOptions:
         for name, known in (("postprocess", tuple(RULES)), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise InputError(f"{name} is {getattr(self, name)!r}", f"Choose one of: {', '.join(known)}.")
+        if self.exact is None:
+            object.__setattr__(self, "exact", self.precision == "fp32")
+        if not isinstance(self.exact, bool) or (self.exact and self.precision != "fp32"):
+            raise InputError(
+                f"exact is {self.exact!r} and precision {self.precision!r}",
+                "Only fp32 can be exact; give true or false, or leave it out.",
+            )
         if self.proposals < 1:
             raise InputError(f"proposals is {self.proposals}", "The second stage needs at least one box an image.")
         check_selection(threshold=self.score_threshold, minimum=self.min_regions, maximum=self.max_regions)

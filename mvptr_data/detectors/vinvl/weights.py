@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mvptr_data.detectors.vinvl.architecture import Architecture
-from mvptr_data.detectors.vinvl.layers import fold
+from mvptr_data.detectors.vinvl.layers import NormalizedConv, frozen_normalization
 from mvptr_data.detectors.vinvl.model import VinvlModel, empty_model
 from mvptr_data.errors import DamagedFileError, InputError
 
@@ -27,8 +27,6 @@ FILE_NAMES = {
     "roi.": "roi_heads.box.predictor.",
     "attribute.": "attribute.predictor.",
 }
-#: Parts whose convolutions have a frozen normalization behind them instead of a bias.
-NORMALIZED = ("backbone.", "roi.res5.")
 NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
 #: The attribute head's own copy of res5, and what it is a copy of: one layer, twice in the file.
 COPY, ORIGINAL = "attribute.feature_extractor.", "roi_heads.box.feature_extractor."
@@ -38,7 +36,7 @@ BOX_REGRESSION = "roi_heads.box.predictor.bbox_pred"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedModel:
-    """A network in fp32, normalization folded, and the sha256 (hex) of the file it came from."""
+    """A network in fp32 and the sha256 (hex) of the file it came from."""
 
     model: VinvlModel
     digest: str
@@ -61,7 +59,7 @@ def load_weights(path: Path, architecture: Architecture) -> LoadedModel:
     tensors = _without_copy(path, _read(path))
     model = empty_model(architecture)
     _check(path, tensors, expected_shapes(model, architecture))
-    model.load_state_dict(_folded(path, tensors, model), assign=True)
+    model.load_state_dict(_state(path, tensors, model), assign=True)
     return LoadedModel(model=model.requires_grad_(False), digest=digest)
 
 
@@ -83,7 +81,7 @@ def expected_shapes(model: VinvlModel, architecture: Architecture) -> dict[str, 
     """Every name that a file must have, the copy of res5 aside, and its shape."""
     shapes: dict[str, tuple[int, ...]] = {}
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d) and name.startswith(NORMALIZED):
+        if isinstance(module, NormalizedConv):
             weight, norm = norm_names(name)
             shapes[weight] = tuple(module.weight.shape)
             shapes.update({f"{norm}.{part}": (module.out_channels,) for part in NORM_PARTS})
@@ -156,14 +154,15 @@ def _check(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, tup
             raise DamagedFileError(f"{name!r} in {str(path)!r} is {found}, the network has {shape}", mend)
 
 
-def _folded(path: Path, tensors: Mapping[str, Tensor], model: VinvlModel) -> dict[str, Tensor]:
+def _state(path: Path, tensors: Mapping[str, Tensor], model: VinvlModel) -> dict[str, Tensor]:
     """The model's state dict, in fp32 and memory of its own."""
     state: dict[str, Tensor] = {}
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d) and name.startswith(NORMALIZED):
+        if isinstance(module, NormalizedConv):
             weight, norm = norm_names(name)
             parts = {part: tensors[f"{norm}.{part}"].float() for part in NORM_PARTS}
-            state[f"{name}.weight"], state[f"{name}.bias"] = fold(tensors[weight].float(), parts)
+            state[f"{name}.weight"] = tensors[weight].float().clone()
+            state[f"{name}.scale"], state[f"{name}.shift"] = frozen_normalization(parts)
         elif isinstance(module, (nn.Conv2d, nn.Linear, nn.Embedding)):
             for part, _ in module.named_parameters():
                 state[f"{name}.{part}"] = tensors[f"{file_name(name)}.{part}"].float().clone()

@@ -42,16 +42,10 @@ class Differences:
     at_limit: int
 
 
-def compare_regions(
-    found: Regions, expected: Expected, attributes: Sequence[str], *, size: tuple[int, int], rounding: float
-) -> Differences:
-    """Asserts that `found` is `expected` up to `rounding` of a score; says how far apart they are.
-
-    `size` is the image's width and height.
-    """
+def compare_regions(found: Regions, expected: Expected, attributes: Sequence[str], *, rounding: float) -> Differences:
+    """Asserts that `found` is `expected` up to `rounding` of a score; says how far apart they are."""
     assert len(found) == len(expected.labels)
-    corners = opened(expected.boxes, size)
-    distances = np.abs(found.boxes[:, None] - corners[None]).max(axis=2)  # [found, expected]
+    distances = np.abs(found.boxes[:, None] - expected.boxes[None]).max(axis=2)  # [found, expected]
     # Two proposals can have one box along an edge: the nearest of equal scores is meant.
     partner = (distances + np.abs(found.scores[:, None] - expected.scores)).argmin(axis=1)
     ranks = np.arange(len(found))
@@ -87,9 +81,3 @@ def compare_regions(
         displaced=int(moved.sum()),
         at_limit=at_limit,
     )
-
-
-def opened(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The reference's boxes; one without extent gets the pixel that it counts in."""
-    low, high = boxes[:, :2], boxes[:, 2:]
-    return np.concatenate([low, np.where(high > low, high, np.minimum(low + 1, size))], axis=1)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.vinvl_reference import ReferenceDetector
-from mvptr_data.detectors.boxes import clip_counted, decode_counted, open_empty
+from mvptr_data.detectors.boxes import clip_counted, decode_counted, order_corners
 from mvptr_data.detectors.vinvl.rpn import RegionProposalHead, propose
 from mvptr_data.detectors.vinvl.weights import load_weights
 from tests.mvptr_data.detectors.vinvl.small import ANCHORS, SMALL, write_weights
@@ -51,6 +51,7 @@ def test_pooling_before_and_after_the_first_convolutions_is_the_same(tmp_path: P
     boxes = torch.tensor(
         [[0.0, 0, 479, 319], [470, 310, 479, 319], [0, 0, 0, 0], [100, 50, 230, 90], [479, 0, 479, 319]]
     )
+    model.fold()
     plain, commuted = (pool(feature_map, boxes) for pool in (model.roi.pool_plain, model.roi.pool_commuted))
     assert plain.shape == (5, 2048) and float(plain.std()) > 0.1
     torch.testing.assert_close(commuted, plain, atol=1e-4, rtol=1e-4)
@@ -64,7 +65,7 @@ def test_geometry_that_counts_the_last_pixel() -> None:
     assert clip_counted(twice, 20, 10).tolist() == [[0, 0, 19, 9]]
 
 
-def test_boxes_without_extent_get_their_pixel() -> None:
+def test_only_boxes_that_end_before_they_begin_change() -> None:
     boxes = torch.tensor([[5.0, 5, 5, 9], [1, 2, 3, 4], [98.5, 0, 98.5, 0], [3, 3, 2.5, 3.25]])
-    expected = [[5.0, 5, 6, 9], [1, 2, 3, 4], [98.5, 0, 99, 1], [3, 3, 4, 3.25]]
-    assert open_empty(boxes, 99, 50).tolist() == expected
+    expected = [[5.0, 5, 5, 9], [1, 2, 3, 4], [98.5, 0, 98.5, 0], [3, 3, 3, 3.25]]
+    assert order_corners(boxes).tolist() == expected

@@ -1,8 +1,10 @@
 """The full network with the reference weights against what the reference computed, stage by stage.
 
-Exact equality can be asked of one machine's kernels only. C4 lies 142 convolutions deep; computed in float64 it differs from
-the reference's own fp32 map by up to 1.5e-4, and the reference's literal translation, run on another processor, by as much.
-`ROUNDING` is that spread carried to the stages behind; README.md has the measured table.
+Equality with recorded numbers can be asked of one machine's kernels only. C4 lies 142 convolutions deep; computed in float64
+it differs from the recorded fp32 map by up to 1.5e-4, and the reference's literal translation, run on another processor, by as
+much. So two things are asked: bit-for-bit equality with the literal translation on this machine, whatever it is; and equality
+with the recorded numbers, to `EXACT` where this machine's kernels are the recording's, to `ROUNDING` (that spread, carried to
+the stages behind) where they are not. README.md has the measured table.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.vinvl_reference import ReferenceDetector
+from mvptr_data.detectors.boxes import order_corners
 from mvptr_data.detectors.vinvl.architecture import X152_C4
 from mvptr_data.detectors.vinvl.detector import VinvlDetector, inference_model
 from mvptr_data.detectors.vinvl.devices import choose_device
@@ -36,6 +39,8 @@ from tests.mvptr_data.detectors.vinvl.reference_weights import reference_state
 STAGED, OTHER = "000000000285", "000000000785"
 #: How far two orders of summation lie apart: C4 and RPN, features and scores.
 MAP_ROUNDING, ROUNDING = 5e-4, 1.5e-3
+#: The difference asked for where this machine's convolutions sum in the order of the recording's.
+EXACT = 1e-4
 
 Find = Callable[[str], Path]
 
@@ -56,7 +61,7 @@ def loaded(weights: Path) -> LoadedModel:
 @pytest.fixture(scope="module")
 def model(loaded: LoadedModel) -> VinvlModel:
     """The network every test here shares. It remembers what it made of a photograph: each takes 20 CPU-seconds."""
-    model = inference_model(loaded.model, "fp32", torch.device("cpu"))
+    model = inference_model(loaded.model, "fp32", torch.device("cpu"), exact=True)
     model.backbone.forward = remembering(model.backbone.forward)  # type: ignore[method-assign]
     model.roi.pool = remembering(model.roi.pool)  # type: ignore[method-assign]
     return model
@@ -106,7 +111,7 @@ def compute(model: VinvlModel, image: Image.Image) -> Computed:
     pixels = to_input([prepare(image).pixels], torch.device("cpu"))
     height, width = pixels.shape[2:]
     with torch.inference_mode():
-        feature_map = model.backbone(pixels)
+        feature_map = model.feature_maps(pixels)
         logits, steps = model.rpn(feature_map)
         anchors = model.rpn.anchors(*feature_map.shape[2:])
         proposals = propose(logits[0], steps[0], anchors, width=width, height=height, limit=300)
@@ -124,6 +129,14 @@ def compute(model: VinvlModel, image: Image.Image) -> Computed:
 @pytest.fixture(scope="module")
 def staged(model: VinvlModel, reference: Find) -> Computed:
     return compute(model, photograph(reference, STAGED))
+
+
+@pytest.fixture(scope="module")
+def same_kernels(staged: Computed, stages: dict[str, Tensor]) -> bool:
+    """Whether this machine's convolutions are those that the reference was recorded with."""
+    same = largest(staged.feature_map[:, ::8], stages["c4_every_8th_channel"]) == 0
+    print(f"this machine's kernels are {'' if same else 'not '}the recording's")
+    return same
 
 
 def largest(found: Tensor, expected: Tensor) -> float:
@@ -176,15 +189,18 @@ def test_c4(staged: Computed, stages: dict[str, Tensor]) -> None:
     assert largest(staged.feature_map[:, ::8], stages["c4_every_8th_channel"]) < MAP_ROUNDING
 
 
-def test_rpn(staged: Computed, stages: dict[str, Tensor]) -> None:
-    assert largest(staged.logits[0][:, None], in_order(stages["rpn_objectness_logits"], 1)) < MAP_ROUNDING
-    assert largest(staged.steps[0], in_order(stages["rpn_deltas"], 4)) < MAP_ROUNDING
+def test_rpn(staged: Computed, stages: dict[str, Tensor], same_kernels: bool) -> None:
+    limit = EXACT if same_kernels else MAP_ROUNDING
+    assert largest(staged.logits[0][:, None], in_order(stages["rpn_objectness_logits"], 1)) < limit
+    assert largest(staged.steps[0], in_order(stages["rpn_deltas"], 4)) < limit
 
 
-def test_proposals(staged: Computed, outputs: dict[str, np.ndarray]) -> None:
+def test_proposals(staged: Computed, outputs: dict[str, np.ndarray], same_kernels: bool) -> None:
     """All 300, each where the reference has it, unless the objectness of its neighbors is nearer than roundings are."""
     expected = torch.from_numpy(outputs[f"{STAGED}/common/proposals"])
     objectness = torch.from_numpy(outputs[f"{STAGED}/common/objectness"])
+    if same_kernels:
+        assert largest(staged.proposals, expected) < EXACT
     distances = (staged.proposals[:, None] - expected).abs().amax(dim=2)
     nearest, partner = distances.min(dim=1)
     print(f"{int((partner != torch.arange(300)).sum())} proposals at another rank, {float(nearest.max()):.1e} px")
@@ -193,10 +209,13 @@ def test_proposals(staged: Computed, outputs: dict[str, np.ndarray]) -> None:
     assert float((objectness - objectness[partner]).abs().max()) < 5e-5
 
 
-def test_pooled_vectors(staged: Computed, stages: dict[str, Tensor], outputs: dict[str, np.ndarray]) -> None:
+def test_pooled_vectors(
+    staged: Computed, stages: dict[str, Tensor], outputs: dict[str, np.ndarray], same_kernels: bool
+) -> None:
     first = torch.from_numpy(outputs[f"{STAGED}/common/proposals"])[:64]
     partner = (first[:, None] - staged.proposals).abs().amax(dim=2).argmin(dim=1)
-    assert largest(staged.vectors[partner], stages["res5_pooled_first_64"]) < ROUNDING
+    limit = EXACT if same_kernels else ROUNDING
+    assert largest(staged.vectors[partner], stages["res5_pooled_first_64"]) < limit
 
 
 @pytest.mark.parametrize("photo", [STAGED, pytest.param(OTHER, marks=pytest.mark.slow)])
@@ -206,6 +225,7 @@ def test_regions(
     outputs: dict[str, np.ndarray],
     reference: Find,
     photo: str,
+    same_kernels: bool,
 ) -> None:
     """Both rules, from pixels to attributes."""
     names = load_label_map(reference("data/vinvl/label_map.json"), X152_C4)
@@ -213,13 +233,57 @@ def test_regions(
     for rule in RULES:
         detector = VinvlDetector(loaded, names, VinvlOptions(postprocess=rule), device=choose_device("cpu"))
         (found,) = detector.detect([image])
-        parts = ("boxes", "labels", "scores", "features", "attribute_labels", "attribute_scores")
-        expected = Expected(**{part: outputs[f"{photo}/{rule}/{part}"] for part in parts})
-        differences = compare_regions(found, expected, names.attributes, size=image.size, rounding=ROUNDING)
+        differences = compare_regions(found, recorded(outputs, photo, rule), names.attributes, rounding=ROUNDING)
         print(photo, rule, differences)
+        if same_kernels:
+            assert (differences.displaced, differences.at_limit) == (0, 0)
+            assert max(differences.boxes, differences.features, differences.scores) < EXACT
         assert differences.at_limit <= 4  # of hundreds
         assert differences.boxes < 0.1 and differences.scores < ROUNDING and differences.features < ROUNDING
         assert list(found.tags) == [names.classes[label - 1] for label in found.labels]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("photo", [STAGED, OTHER])
+def test_all_is_the_literal_translations_bit_for_bit(
+    weights: Path, loaded: LoadedModel, model: VinvlModel, reference: Find, photo: str
+) -> None:
+    """On this machine, whatever it is: so where the recording's kernels are, ours are its numbers."""
+    names = load_label_map(reference("data/vinvl/label_map.json"), X152_C4)
+    literal = ReferenceDetector(torch.load(weights, mmap=True, weights_only=True)["model"])
+    image = photograph(reference, photo)
+    expected = literal.detect(image)
+    (found,) = VinvlDetector(loaded, names, VinvlOptions(), device=choose_device("cpu")).detect([image])
+    assert np.array_equal(found.boxes, order_corners(expected.boxes).numpy())
+    for part in ("labels", "scores", "features"):
+        assert np.array_equal(getattr(found, part), getattr(expected, part).numpy()), part
+    for row, scores in enumerate(found.attribute_scores):
+        # The reference runs the region stage again, over fewer regions at once: other kernels, other last bits.
+        kept = expected.attribute_scores[row][expected.attribute_scores[row] > 0].tolist()
+        assert scores == pytest.approx(kept, abs=1e-5)
+        indices = expected.attribute_labels[row][: len(kept)].tolist()
+        assert set(found.attributes[row]) == {names.attributes[index - 1] for index in indices}
+
+
+@pytest.mark.slow
+def test_folded_the_regions_are_the_same_up_to_roundings(
+    weights: Path, outputs: dict[str, np.ndarray], reference: Find
+) -> None:
+    names = load_label_map(reference("data/vinvl/label_map.json"), X152_C4)
+    options = VinvlOptions(exact=False)
+    detector = VinvlDetector(load_weights(weights, X152_C4), names, options, device=choose_device("cpu"))
+    (found,) = detector.detect([photograph(reference, STAGED)])
+    differences = compare_regions(found, recorded(outputs, STAGED, "per_class"), names.attributes, rounding=ROUNDING)
+    print("folded", differences)
+    assert differences.features < ROUNDING
+
+
+def recorded(outputs: dict[str, np.ndarray], photo: str, rule: str) -> Expected:
+    """What the reference recorded; a box of less than a pixel ends where it begins, as ours do."""
+    parts = ("boxes", "labels", "scores", "features", "attribute_labels", "attribute_scores")
+    found = {part: outputs[f"{photo}/{rule}/{part}"] for part in parts}
+    found["boxes"] = order_corners(torch.from_numpy(found["boxes"])).numpy()
+    return Expected(**found)
 
 
 @pytest.mark.slow
@@ -230,15 +294,16 @@ def test_the_recorded_map_is_itself_as_far_from_the_exact_one(
     tensors = torch.load(weights, mmap=True, weights_only=True)["model"]
     literal = ReferenceDetector(tensors)
     exact = ReferenceDetector({name: value.double() for name, value in tensors.items() if name.startswith("backbone")})
-    recorded = stages["c4_every_8th_channel"]
+    expected = stages["c4_every_8th_channel"]
     with torch.inference_mode():
         pixels = literal.preprocess(photograph(reference, STAGED))
         truth, c4 = exact.trunk(pixels.double())[:, ::8], literal.trunk(pixels)
         # From one map and the same boxes, only RoIAlign's place and the folding differ.
         vectors, _ = literal.classify(staged.feature_map.contiguous(), staged.proposals[:32])
     ours = staged.feature_map[:, ::8]
-    for name, found in (("recorded", recorded), ("literal", c4[:, ::8]), ("ours", ours)):
-        print(f"{name}: {largest(found, truth):.1e} from float64, {largest(found, recorded):.1e} from the recorded map")
+    for name, found in (("recorded", expected), ("literal", c4[:, ::8]), ("ours", ours)):
+        print(f"{name}: {largest(found, truth):.1e} from float64, {largest(found, expected):.1e} from the recorded map")
     print(f"pooled vectors from one map: {largest(staged.vectors[:32], vectors):.1e}")
-    assert largest(ours, truth) < 1.5 * largest(recorded, truth)
+    assert torch.equal(staged.feature_map, c4)
+    assert largest(ours, truth) < 1.5 * largest(expected, truth)
     assert largest(staged.vectors[:32], vectors) < 1e-5

@@ -100,7 +100,7 @@ def count(state: dict[str, Tensor]) -> None:
         (widen, rf"'{CONV}' in .* is float32 \(9, 8, 1, 1\), the network has \(8, 8, 1, 1\)"),
         (count, r"is int64 \(8,\), the network has \(8,\)"),
         (spoil_copy, "is not equal to its original"),
-        (spoil_variance, "not finite for 'backbone.stem.weight'"),
+        (spoil_variance, "not finite for 'backbone.stem.scale'"),
     ],
 )
 def test_tensors_that_do_not_fit_are_named(tmp_path: Path, change: Change, message: str) -> None:
