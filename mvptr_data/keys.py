@@ -18,7 +18,8 @@ from mvptr_data.errors import SampleFault
 MAX_ENCODED_BYTES = 200
 
 _UNSAFE_BYTE = re.compile(rb"[^A-Za-z0-9_/-]")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+#: C0 and C1 controls, which steer terminals, and what turns the direction of the text after it, so that a key reads as another.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _WINDOWS_DRIVE = re.compile(r"[A-Za-z]:")
 
 

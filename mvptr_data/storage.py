@@ -7,9 +7,11 @@ slash-separated names relative to its root. It holds nothing but the root's name
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -21,10 +23,19 @@ from typing import IO, Any
 
 import fsspec
 import fsspec.core
+from fsspec.spec import AbstractFileSystem
 
-from mvptr_data.errors import DamagedFileError, InputError
+from mvptr_data.errors import DamagedFileError, InputError, OutputError
 
 TEMPORARY_SUFFIX = ".tmp"
+
+_PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9.+-]*://")
+#: Stores whose upload of a file ends in one request that makes it visible: before it, no reader sees anything of it.
+_OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "oci", "hf"})
+#: Protocols of what only one process has.
+_PROCESS_LOCAL = frozenset({"memory"})
+#: What a full or read-only output answers.
+_OUTPUT_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 
 
 def canonical_json(value: Any) -> bytes:
@@ -38,8 +49,43 @@ def digest(value: Any) -> str:
 
 
 def is_url(path: str) -> bool:
-    """Whether fsspec, not the operating system, has to open `path`."""
-    return "://" in path or "::" in path
+    """Whether fsspec, not the operating system, has to open `path`: `s3://...`, or a chain such as `simplecache::s3://...`.
+
+    Local names may hold `::`; one is a chain only where it starts with a protocol that fsspec knows and goes on to a URL.
+    """
+    first, chained, rest = path.partition("::")
+    if chained and not _PROTOCOL.match(first):
+        return first in fsspec.available_protocols() and is_url(rest)
+    return _PROTOCOL.match(path) is not None
+
+
+def is_process_local(path: str) -> bool:
+    """Whether what is at `path` lies in the memory of one process, where no other process finds it."""
+    return is_url(path) and any(part.partition("://")[0] in _PROCESS_LOCAL for part in path.split("::"))
+
+
+def check_shared(*paths: str | None) -> None:
+    """Raises `InputError` where one of `paths` is process-local; for commands whose work is done in several processes."""
+    for path in paths:
+        if path is not None and is_process_local(path):
+            raise InputError(
+                f"{path!r} lies in the memory of one process, where workers in others do not find it",
+                "Give --cluster inline, or a folder or URL that every worker reaches.",
+            )
+
+
+@contextlib.contextmanager
+def output_errors(store: Store) -> Iterator[None]:
+    """Raises `OutputError` where the block meets a full or read-only disk. Put nothing into it but writing to `store`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _OUTPUT_ERRORS:
+            raise
+        raise OutputError(
+            f"cannot write to {store.root}: {os.strerror(error.errno)}",
+            "Make room there and run the same command again; finished shards are kept.",
+        ) from error
 
 
 @lru_cache(maxsize=64)
@@ -107,6 +153,19 @@ class Store:
             return []
         return sorted(f"{folder}/{entry['name'].rsplit('/', 1)[-1]}" for entry in found if entry["type"] == "file")
 
+    def entries(self, folder: str) -> list[str]:
+        """The bare names of all that is directly in `folder`, folders too, sorted; empty where there is no such folder."""
+        try:
+            if self.is_local:
+                return sorted(os.listdir(self.path(folder)))
+            filesystem, root = _filesystem(self.root)
+            top = f"{root}/{folder}".rstrip("/")
+            found = filesystem.ls(top, detail=False, refresh=True)
+        except FileNotFoundError:
+            return []
+        # Object stores list a folder's own placeholder among what is in it.
+        return sorted(name.rstrip("/").rpartition("/")[2] for name in found if name.rstrip("/") != top)
+
     def open(self, name: str) -> IO[bytes]:
         """Open for reading, seekable. Raises `FileNotFoundError`."""
         if self.is_local:
@@ -134,22 +193,26 @@ class Store:
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """A binary file that takes its name only when the block ends well: local temporary, fsync, rename (or one upload)."""
         if not self.is_local:
-            with tempfile.TemporaryFile() as file:
-                yield file
-                file.seek(0)
+            with tempfile.NamedTemporaryFile() as local:
+                yield local  # type: ignore[misc]
+                local.flush()
                 filesystem, root = _filesystem(self.root)
-                filesystem.makedirs(f"{root}/{name}".rsplit("/", 1)[0], exist_ok=True)
-                with filesystem.open(f"{root}/{name}", "wb") as remote:
-                    shutil.copyfileobj(file, remote, 1 << 22)
+                _upload(filesystem, local.name, f"{root}/{name}")
             return
         target = Path(self.path(name))
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+        temporary = target.with_name(_temporary(target.name))
         try:
-            with temporary.open("wb") as file:
+            file = temporary.open("wb")
+            try:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+                file.close()
+            except BaseException:
+                with contextlib.suppress(OSError):  # on a full disk there is no room for its buffer; the first error counts
+                    file.close()
+                raise
             temporary.replace(target)
             _sync_folder(target.parent)
         finally:
@@ -185,6 +248,18 @@ class Store:
         if filesystem.exists(f"{root}/{name}"):
             filesystem.rm(f"{root}/{name}", recursive=True)
 
+    def remove_empty_folder(self, name: str) -> None:
+        """Remove a folder that holds nothing; nothing happens where there is none, or something in it."""
+        if self.entries(name):
+            return
+        if self.is_local:
+            with contextlib.suppress(OSError):  # it is not there, or was filled just now
+                Path(self.path(name)).rmdir()
+            return
+        filesystem, root = _filesystem(self.root)
+        with contextlib.suppress(OSError, NotImplementedError):  # in object stores an empty folder is none
+            filesystem.rmdir(f"{root}/{name}")
+
     def sha256(self, name: str) -> str:
         """sha256 (hex) of a file, read in pieces. Raises `FileNotFoundError`."""
         with self.open(name) as file:
@@ -199,6 +274,44 @@ class Store:
             base = name.rsplit("/", 1)[-1]
             if base.startswith(".") and base.endswith(TEMPORARY_SUFFIX) and wanted(base[1:]):
                 self.remove(name)
+
+
+def _temporary(base: str) -> str:
+    """A name of its own for what becomes `base`; `Store.remove_temporaries` knows it."""
+    return f".{base}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+
+
+def _upload(filesystem: Any, local: str, target: str) -> None:
+    """Copy the file `local` to `target`, whole or not at all, whatever breaks in."""
+    folder, _, base = target.rpartition("/")
+    filesystem.makedirs(folder, exist_ok=True)
+    protocols = {filesystem.protocol} if isinstance(filesystem.protocol, str) else set(filesystem.protocol)
+    if protocols & _OBJECT_STORES:
+        filesystem.put_file(local, target)
+        return
+    temporary = f"{folder}/{_temporary(base)}"
+    try:
+        filesystem.put_file(local, temporary)
+        _rename(filesystem, temporary, target)
+    except BaseException:
+        with contextlib.suppress(Exception):  # every backend has its own family of errors; the first one counts
+            filesystem.rm_file(temporary)
+        raise
+
+
+def _rename(filesystem: Any, old: str, new: str) -> None:
+    """Give a remote file its name, also where another has it."""
+    if type(filesystem).mv is AbstractFileSystem.mv:  # it copies, and takes [ ] in names for patterns
+        filesystem.cp_file(old, new)
+        filesystem.rm_file(old)
+        return
+    try:
+        filesystem.mv(old, new)
+    except Exception:
+        if not filesystem.exists(new):
+            raise
+        filesystem.rm_file(new)  # some servers do not rename over a file
+        filesystem.mv(old, new)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -7,15 +7,17 @@ fitted is remembered, so that a process pays for finding out once.
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from PIL import Image
 
 from mvptr_data.detectors import Detector, Regions, load_detector
 from mvptr_data.detectors.own import check_regions
-from mvptr_data.errors import SampleFault
+from mvptr_data.errors import IncompleteError, MvptrError, SampleFault
 from pipelines.cluster import once_per_process
 
 #: Images handed to a detector at once that does not say how many it likes.
@@ -63,44 +65,72 @@ class DetectorRunner:
         return image if self._prepare is None else self._prepare(image)
 
     def detect(self, images: Sequence[Any]) -> list[Regions | SampleFault]:
-        """The regions of each image (as `prepare` gave it), or the fault that it alone caused."""
-        if not images:
-            return []
+        """The regions of each image (as `prepare` gave it), or the fault that it alone caused.
+
+        Raises `MvptrError` for what no other image can mend: a detector that miscounts, a device that is lost.
+        """
+        before = self.window, getattr(self.detector, "batch_size", None), self.note
+        found: list[Regions | SampleFault] = []
+        while len(found) < len(images):
+            found += self._detect_some(images[len(found) : len(found) + self.window])
+        if any(isinstance(one, SampleFault) and one.fault_class == "out_of_memory" for one in found):
+            self._restore(*before)  # it was that image, not the others
+        return found
+
+    def _detect_some(self, images: Sequence[Any]) -> list[Regions | SampleFault]:
         try:
             return [*check_regions(self.detector, len(images), self.detector.detect(images))]
-        except (
-            RuntimeError,
-            ValueError,
-            ArithmeticError,
-            LookupError,
-            TypeError,
-            AttributeError,
-            MemoryError,
-        ) as error:
-            if is_out_of_memory(error):
-                return self._in_less_memory(images, error)
-            if len(images) == 1:
-                return [SampleFault("detector_error", _reason(error))]
-        return [self.detect([image])[0] for image in images]
+        except MvptrError:
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a detector of anyone's may raise
+            lost, short, reason = is_device_lost(error), is_out_of_memory(error), reason_of(error)
+        # From here on nothing holds the error, whose traceback holds what the failed call had allocated.
+        if lost:
+            _give_up_device(reason)
+        if short:
+            return self._in_less_memory(images, reason)
+        if len(images) == 1:
+            return [SampleFault("detector_error", reason)]
+        return [self._detect_some([image])[0] for image in images]
 
-    def _in_less_memory(self, images: Sequence[Any], error: BaseException) -> list[Regions | SampleFault]:
+    def _in_less_memory(self, images: Sequence[Any], reason: str) -> list[Regions | SampleFault]:
         """Try again with half the batch: the detector's own where it has one, else half the images."""
         release_memory()
+        if len(images) == 1:
+            return [SampleFault("out_of_memory", reason)]
         batch = getattr(self.detector, "batch_size", None)
         if isinstance(batch, int) and batch > 1:
             self.detector.batch_size = batch // 2  # type: ignore[attr-defined]
             self._note(batch, batch // 2)
-            return self.detect(images)
-        if len(images) == 1:
-            return [SampleFault("out_of_memory", _reason(error))]
+            return self._detect_some(images)
         half = (len(images) + 1) // 2
         self.window = min(self.window, half)
         self._note(len(images), half)
-        return [*self.detect(images[:half]), *self.detect(images[half:])]
+        return [*self._detect_some(images[:half]), *self._detect_some(images[half:])]
 
     def _note(self, tried: int, taken: int) -> None:
         first = self.note.partition(" -> ")[0] or f"out of memory with {tried} images at once"
         self.note = f"{first} -> {taken}"
+
+    def _restore(self, window: int, batch: int | None, note: str) -> None:
+        self.window, self.note = window, note
+        if batch is not None:
+            self.detector.batch_size = batch  # type: ignore[attr-defined]
+
+
+def is_device_lost(error: BaseException) -> bool:
+    """Whether an error says that this process can use its device no more: every later call would fail, whatever the image."""
+    lost = type(error).__name__ == "AcceleratorError" or "CUDA error:" in str(error)
+    return isinstance(error, RuntimeError) and lost and not is_out_of_memory(error)
+
+
+def _give_up_device(reason: str) -> NoReturn:
+    """End a worker, as a crash would: it is replaced, and the image that does this each time is found. Else end the run."""
+    if multiprocessing.parent_process() is not None:
+        os._exit(70)
+    raise IncompleteError(
+        f"the device cannot be used any more ({reason})", "Run the same command again; what is finished is kept."
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -122,6 +152,7 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """An error in one line, for a fault's message."""
     text = str(error)
     return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"

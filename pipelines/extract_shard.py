@@ -17,25 +17,36 @@ import platform
 import socket
 import time
 import warnings
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections import defaultdict, deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
+from PIL import Image
+
+from mvptr_data.dataset import layout
 from mvptr_data.dataset.fields import OK, REGIONS, stem
+from mvptr_data.dataset.manifest import load_index, load_manifest
 from mvptr_data.dataset.plan import read_rows, ref_of
 from mvptr_data.dataset.receipts import Receipt, read_receipt
 from mvptr_data.dataset.records import encode_regions
 from mvptr_data.dataset.shards import ShardWriter, shard_writer
 from mvptr_data.dataset.shards import read_rows as read_field_rows
 from mvptr_data.detectors import Detector, Regions
-from mvptr_data.errors import ConfigurationMismatchError, DamagedFileError, OutputError, SampleFault
+from mvptr_data.errors import ConfigurationMismatchError, IncompleteError, MvptrError, OutputError, SampleFault
 from mvptr_data.sources.decoding import DecodeOptions, decode_image
 from mvptr_data.sources.images import read_image_bytes
 from mvptr_data.storage import Store, digest
-from pipelines.detector_runner import DetectorChoice, DetectorRunner, compute_with, detector_runner
+from pipelines.detector_runner import (
+    DetectorChoice,
+    DetectorRunner,
+    compute_with,
+    detector_runner,
+    is_out_of_memory,
+    reason_of,
+)
 from pipelines.overlap import in_batches, map_ahead, prefetch
 
 #: What a full or read-only output answers.
@@ -61,8 +72,11 @@ def extract_shard(task: ShardTask, shard: int, poison: Set[int] = frozenset()) -
     """
     store = Store(task.root)
     work = _Work(task, poison)
-    with _writing(store, shard, work, _stored_generation(store, shard)) as (writer, receipts):
-        for sample in work.samples(read_rows(store, shard)):
+    with (
+        contextlib.closing(work.samples(read_rows(store, shard))) as samples,
+        _writing(store, shard, work, _new_generation(store, shard)) as (writer, receipts),
+    ):
+        for sample in samples:
             work.write(writer, sample)
     return receipts[0]
 
@@ -70,8 +84,8 @@ def extract_shard(task: ShardTask, shard: int, poison: Set[int] = frozenset()) -
 def retry_shard(task: ShardTask, classes: Set[str], shard: int, poison: Set[int] = frozenset()) -> Receipt:
     """Do again the inputs of a finished shard that failed with one of `classes`; returns the shard's receipt.
 
-    Where an input's fate changed, the shard is written as its next generation; where none did, nothing is. A shard whose
-    files are not what its receipt promises is extracted anew, as its next generation.
+    Where an input's fate changed, the shard is written as its next generation; where none did, nothing is. In a shard whose
+    files are not what its receipt promises every input is done again.
     """
     store = Store(task.root)
     receipt = read_receipt(store, REGIONS.name, shard)
@@ -83,22 +97,25 @@ def retry_shard(task: ShardTask, classes: Set[str], shard: int, poison: Set[int]
     if _is_sound(store, receipt):
         known = [*read_field_rows(store, receipt.rows.name)]
     again = [old is None or old["error_class"] in classes for old in known]
-    retried = work.samples(row for row, wanted in zip(planned, again, strict=True) if wanted)
-    changed = False
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.suppress(_Unchanged))
-        writer, receipts = stack.enter_context(_writing(store, shard, work, receipt.generation + 1))
-        tar = stack.enter_context(store.open(receipt.tar.name)) if not all(again) else None
-        for row, old, wanted in zip(planned, known, again, strict=True):
-            if wanted:
-                work.write(writer, next(retried))
-                changed |= old is None or any(writer.rows[-1].get(name) != old[name] for name in _FATE)
-            else:
-                assert old is not None
-                _copy(writer, tar, row["key"], old)
-        if not changed:
-            raise _Unchanged
-    return receipts[0] if receipts else receipt
+    with contextlib.closing(work.samples(row for row, wanted in zip(planned, again, strict=True) if wanted)) as retried:
+        # What stays as it was is kept until something changes: most retries that change nothing write nothing.
+        settled: deque[_Sample] = deque()
+        for old in (old for old, wanted in zip(known, again, strict=True) if wanted):
+            settled.append(next(retried))
+            if old is None or _fate(settled[-1]) != (old["error_class"], old["message"]):
+                break
+        else:
+            return receipt
+        with contextlib.ExitStack() as stack:
+            writer, receipts = stack.enter_context(_writing(store, shard, work, _new_generation(store, shard)))
+            tar = stack.enter_context(store.open(receipt.tar.name)) if not all(again) else None
+            for row, old, wanted in zip(planned, known, again, strict=True):
+                if wanted:
+                    work.write(writer, settled.popleft() if settled else next(retried))
+                else:
+                    assert old is not None
+                    _copy(writer, tar, row["key"], old)
+        return receipts[0]
 
 
 def probe_shard(task: ShardTask, shard: int, span: range, poison: Set[int] = frozenset()) -> int:
@@ -113,23 +130,22 @@ def regions_configuration(detector: Detector, decode: DecodeOptions) -> dict[str
     return {"detector": detector.configuration(), "decode": decode.configuration(), "feature_dtype": "float16"}
 
 
-#: The columns that say what became of an input.
-_FATE = ("status", "error_class", "message")
-
-
-class _Unchanged(Exception):  # noqa: N818 - leaves a writer's block without writing
-    pass
-
-
 @dataclass(slots=True)
 class _Sample:
-    """One input on its way: first with a prepared image, then with regions; a fault stays what it is."""
+    """One input on its way: first with a prepared image, then with regions, at last as bytes; a fault stays what it is."""
 
     key: str
     facts: dict[str, Any]
     image: Any = None
-    regions: Regions | SampleFault | None = None
+    regions: Regions | None = None
+    members: dict[str, bytes] | None = None
+    fault: SampleFault | None = None
     decode_seconds: float = 0.0
+
+
+def _fate(sample: _Sample) -> tuple[str | None, str | None]:
+    """Error class and message, as rows have them."""
+    return (None, None) if sample.fault is None else (sample.fault.fault_class, sample.fault.message)
 
 
 class _Work:
@@ -148,12 +164,13 @@ class _Work:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._started = time.perf_counter()
 
-    def samples(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[_Sample]:
-        """Every planned input with its regions or its fault, in order."""
+    def samples(self, rows: Iterable[Mapping[str, Any]]) -> Generator[_Sample, None, None]:
+        """Every planned input as the members of its sample or with its fault, in order."""
         ahead = 2 * self._runner.window
         decoded = map_ahead(self._decode, rows, threads=self.task.decode_threads, ahead=ahead)
-        for window in prefetch(self._detect(decoded), 2):
-            yield from window
+        with contextlib.closing(prefetch(self._detect(decoded), 2)) as windows:
+            for window in windows:
+                yield from map(self._encode, window)
 
     def _decode(self, row: Mapping[str, Any]) -> _Sample:
         """Read, decode and prepare one planned input."""
@@ -169,40 +186,61 @@ class _Work:
             sample.facts |= {"sha256": sha256.hexdigest(), "image_id": int.from_bytes(sha256.digest()[:8], "big")}
             image = decode_image(data, self.task.decode)
             sample.facts |= {"width": image.width, "height": image.height, "format": image.format, "mode": image.mode}
-            sample.image = self._runner.prepare(image.image)
+            sample.image = self._prepared(image.image)
         except SampleFault as fault:
-            sample.regions = fault
-        except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:  # of a detector's `prepare`
-            kind = "out_of_memory" if isinstance(error, MemoryError) else "detector_error"
-            sample.regions = SampleFault(kind, f"{type(error).__name__}: {error}")
+            sample.fault = fault
         sample.decode_seconds = time.perf_counter() - start
         return sample
 
-    def _detect(self, samples: Iterable[_Sample]) -> Iterator[list[_Sample]]:
+    def _prepared(self, image: Image.Image) -> Any:
+        """What the detector's `prepare` makes of an image. Raises `SampleFault` for what it raises."""
+        try:
+            return self._runner.prepare(image)
+        except MvptrError:
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a detector of anyone's may raise
+            kind = "out_of_memory" if is_out_of_memory(error) else "detector_error"
+            raise SampleFault(kind, reason_of(error)) from None
+
+    def _detect(self, samples: Generator[_Sample, None, None]) -> Generator[list[_Sample], None, None]:
         """Run the detector over windows of images; images are released as soon as they were seen."""
         compute_with(self.task.threads)  # this generator runs in a thread of its own
-        for window in in_batches(samples, self._runner.window):
-            start = time.perf_counter()
-            seen = [sample for sample in window if sample.regions is None]
-            for sample, regions in zip(seen, self._runner.detect([sample.image for sample in seen]), strict=True):
-                sample.regions, sample.image = regions, None
-            self.seconds["detect"] += time.perf_counter() - start
-            self.seconds["decode"] += sum(sample.decode_seconds for sample in window)
-            yield window
+        with contextlib.closing(samples):
+            for window in in_batches(samples, self._runner.window):
+                start = time.perf_counter()
+                seen = [sample for sample in window if sample.fault is None]
+                for sample, found in zip(seen, self._runner.detect([sample.image for sample in seen]), strict=True):
+                    sample.image = None
+                    if isinstance(found, SampleFault):
+                        sample.fault = found
+                    else:
+                        sample.regions = found
+                self.seconds["detect"] += time.perf_counter() - start
+                self.seconds["decode"] += sum(sample.decode_seconds for sample in window)
+                yield window
+
+    def _encode(self, sample: _Sample) -> _Sample:
+        """The sample with its regions as bytes; regions that cannot be stored are the detector's fault."""
+        start = time.perf_counter()
+        if sample.regions is not None:
+            sample.facts["regions"] = len(sample.regions.scores)
+            try:
+                sample.members = encode_regions(sample.regions, sample.facts["width"], sample.facts["height"])
+            except ValueError as error:
+                sample.fault = SampleFault("detector_error", str(error))
+                del sample.facts["regions"]
+            sample.regions = None
+        self.seconds["write"] += time.perf_counter() - start
+        return sample
 
     def write(self, writer: ShardWriter, sample: _Sample) -> None:
         """Append a sample, or the fault it has become."""
         start = time.perf_counter()
-        if isinstance(sample.regions, SampleFault):
-            writer.add_fault(sample.key, sample.regions, sample.facts)
+        if sample.fault is not None:
+            writer.add_fault(sample.key, sample.fault, sample.facts)
         else:
-            assert sample.regions is not None, "a sample is written after it was detected"
-            try:
-                members = encode_regions(sample.regions, sample.facts["width"], sample.facts["height"])
-            except ValueError as error:
-                writer.add_fault(sample.key, SampleFault("detector_error", str(error)), sample.facts)
-            else:
-                writer.add(sample.key, members, {**sample.facts, "regions": len(sample.regions.scores)})
+            assert sample.members is not None, "a sample is written after it was detected"
+            writer.add(sample.key, sample.members, sample.facts)
         self.seconds["write"] += time.perf_counter() - start
         self.seconds["total"] = time.perf_counter() - self._started
 
@@ -256,13 +294,26 @@ def _is_sound(store: Store, receipt: Receipt) -> bool:
         return False
 
 
-def _stored_generation(store: Store, shard: int) -> int:
-    """The generation to write a shard anew as: the one it had, so that its files do not mix with an earlier one's."""
-    try:
-        receipt = read_receipt(store, REGIONS.name, shard)
-    except DamagedFileError:
+def _new_generation(store: Store, shard: int) -> int:
+    """The generation to write a shard as. What a receipt or the published manifest names is never written over.
+
+    0 where neither ever named a file of the shard: what lies there was left by a run that was killed.
+    """
+    if not store.exists(layout.receipt(REGIONS.name, shard)) and not _is_published(store, shard):
         return 0
-    return 0 if receipt is None else receipt.generation
+    names = (name.rpartition("/")[2] for name in store.names(REGIONS.name))
+    generations = [layout.generation(name) for name in names if layout.shard_number(name) == shard]
+    return max((number for number in generations if number is not None), default=-1) + 1
+
+
+def _is_published(store: Store, shard: int) -> bool:
+    try:
+        index = load_index(store, load_manifest(store))
+    except IncompleteError:
+        return False
+    except MvptrError:  # nobody can tell
+        return True
+    return any(row.field == REGIONS.name and row.shard == shard for row in index)
 
 
 def _copy(writer: ShardWriter, tar: Any, key: str, old: Mapping[str, Any]) -> None:

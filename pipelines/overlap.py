@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 _END = object()
 
 
-def prefetch(items: Iterable[Item], size: int) -> Iterator[Item]:
+def prefetch(items: Iterable[Item], size: int) -> Generator[Item, None, None]:
     """The same items, produced by a thread that is at most `size` items ahead. Its exception is raised here, in its place.
 
     A consumer that stops early stops the thread too: it ends at its next item.
@@ -63,7 +63,7 @@ def prefetch(items: Iterable[Item], size: int) -> Iterator[Item]:
 
 def map_ahead(
     function: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """`function(item)` for each item, in order, computed by `threads` threads at most `ahead` items before they are taken.
 
     An item's exception is raised in its place. A consumer that stops early waits for what is being computed, no more.

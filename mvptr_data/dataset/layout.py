@@ -67,6 +67,12 @@ def shard_number(base_name: str) -> int | None:
     return int(number) if re.fullmatch(r"[0-9]{5,}", number) else None
 
 
+def generation(base_name: str) -> int | None:
+    """The generation of a shard's tar or parquet, by its base name: `00012.g1.tar` -> 1; None for other files."""
+    found = re.fullmatch(r"[0-9]{5,}(?:\.g([1-9][0-9]*))?\.(?:tar|parquet)", base_name)
+    return None if found is None else int(found[1] or 0)
+
+
 def field_state(field: str) -> str:
     return f"{field}/field.json"
 

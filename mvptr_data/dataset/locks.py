@@ -1,8 +1,12 @@
 """One writer at a time: a lock file with a heartbeat, taken over when its holder is dead.
 
 A lock is `locks/<name>.json`, or `locks/<name>.<i>-of-<n>.json` for one slice of the work: slices of one cut coexist, the
-whole and another cut do not. A holder renews it every few seconds; one that was not renewed for `STALE_AFTER` seconds, or
-whose process is gone from this host (after a kill -9), is taken over without asking.
+whole and another cut do not. A holder renews it every few seconds; one that was not renewed for `STALE_AFTER` seconds is taken
+over without asking. One whose process is gone (after a kill -9) is taken over at once, where the asker can know that: on the
+same host, in the same PID namespace, since the same boot.
+
+Where the file system has locks of its own, looking and writing are one step. Elsewhere (object stores) a lock is asked for
+first and held only when nobody else has it after a moment; see `Held.take`.
 """
 
 from __future__ import annotations
@@ -15,18 +19,20 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mvptr_data.errors import BusyError, DamagedFileError, InputError
+from mvptr_data.errors import BusyError, DamagedFileError, InputError, OutputError
 from mvptr_data.storage import Store
 
 HEARTBEAT_SECONDS = 10.0
 STALE_AFTER = 60.0
 #: Between two looks of a process that waits.
 WAIT_SECONDS = 0.2
+#: What may pass, on an object store, between the look of one process and its write being seen by another.
+SETTLE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,64 +58,181 @@ WHOLE = Slice()
 
 
 @contextlib.contextmanager
-def hold_lock(store: Store, name: str, part: Slice = WHOLE, *, wait: bool = False) -> Iterator[None]:
+def hold_lock(store: Store, name: str, part: Slice = WHOLE, *, wait: bool = False) -> Iterator[Held]:
     """Hold the lock `name` of a data set, or that of a slice of it, during the block.
 
     Raises `BusyError` where a live process holds it, the whole of it, or a slice of another cut; with `wait`, waits for them.
+    A block that takes long calls `Held.check` before it alters what the lock protects.
     """
-    path = _path(name, part)
-    token = secrets.token_hex(8)
-    started = time.time()
-    while True:
-        with _alone(store):
-            holder = next((held for held in live_locks(store, name) if _conflict(held.part, part)), None)
-            if holder is None:
-                _write(store, path, token, part, started)
-                break
-        if not wait:
-            raise BusyError(
-                f"{store.root} is being written by process {holder.pid} on {holder.host}"
-                + (f" (array task {holder.part.index}/{holder.part.count})" if holder.part != WHOLE else ""),
-                "Wait for it or stop it; a lock whose holder died is released by itself after a minute.",
-            )
-        time.sleep(WAIT_SECONDS)
-    renew = threading.Event()
+    held, stop = Held(store, name, part), threading.Event()
 
     def beat() -> None:
-        while not renew.wait(HEARTBEAT_SECONDS):
-            with contextlib.suppress(OSError):  # a beat that fails (a full disk) is made up by the next
-                if _read(store, path).get("token", token) == token:  # else taken over while this process slept
-                    _write(store, path, token, part, started)
+        while not stop.wait(HEARTBEAT_SECONDS):
+            held.renew()
 
     heart = threading.Thread(target=beat, name=f"lock-{name}", daemon=True)
-    heart.start()
     try:
-        yield
+        while (other := held.take()) is not None:
+            if not wait:
+                raise _busy(store, other)
+            time.sleep(WAIT_SECONDS)
+        heart.start()
+        yield held
     finally:
-        renew.set()
-        heart.join()
-        if _read(store, path).get("token") == token:
-            store.remove(path)
+        stop.set()
+        if heart.ident is not None:
+            heart.join()
+        held.release()
+
+
+@contextlib.contextmanager
+def keep_out(store: Store, names: Iterable[str]) -> Iterator[None]:
+    """Let nobody take any lock of a local store during the block, without writing a byte: for a disk that has no room left.
+
+    Who asks for a lock meanwhile waits. So the block must be short, and alter nothing but what the locks `names` protect.
+    Raises `BusyError` where a live process holds one of them, `OutputError` where the file system has no locks.
+    """
+    with _alone(store) as alone:
+        if not alone:
+            raise OutputError(
+                f"{store.root} has no room for a lock", "Make room by hand, then run the same command again."
+            )
+        for name in names:
+            for other in live_locks(store, name):
+                raise _busy(store, other)
+        yield
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveLock:
-    """A lock that is held now. `since`: seconds of the epoch."""
+    """A lock that is held now. `since`: seconds of the epoch. `settled`: held, not only asked for."""
 
     part: Slice
     pid: int
     host: str
     since: float
+    token: str = ""
+    settled: bool = True
 
 
 def live_locks(store: Store, name: str) -> list[LiveLock]:
     """Who holds the lock `name`, or slices of it, now."""
-    files = (file for file in store.names("locks") if re.fullmatch(rf"locks/{name}(\.\d+-of-\d+)?\.json", file))
-    return [lock for file in files if (lock := _live(_read(store, file))) is not None]
+    return [lock for file, part in _files(store, name) if (lock := _live(part, _read(store, file))) is not None]
 
 
-def _path(name: str, part: Slice) -> str:
-    return f"locks/{name}.json" if part == WHOLE else f"locks/{name}.{part}.json"
+class Held:
+    """A lock that this process holds; made by `hold_lock`."""
+
+    def __init__(self, store: Store, name: str, part: Slice) -> None:
+        self._store, self._name, self._part = store, name, part
+        self._path = f"locks/{name}.json" if part == WHOLE else f"locks/{name}.{part}.json"
+        self._token = secrets.token_hex(8)
+        self._since = time.time()
+        self._beat = 0.0
+        self._lost = False
+        self._mutex = threading.Lock()
+
+    def check(self) -> None:
+        """Raises `BusyError` where another process took the lock over, because this one slept for `STALE_AFTER` seconds.
+
+        Costs nothing while the heart beats; a process that has just woken looks at the lock itself.
+        """
+        if not self._lost and time.time() - self._beat > STALE_AFTER / 2:
+            self.renew()
+        if self._lost:
+            raise BusyError(
+                f"the lock {self._path} of {self._store.root} was taken over while this process slept",
+                "See with `mvptr-data status` what runs there; then run the same command again.",
+            )
+
+    def take(self) -> LiveLock | None:
+        """Take the lock; or say who keeps it from being taken.
+
+        On an object store two can look before either writes. So both write that they ask, wait until each must see the other,
+        and look again: who asked first stays (`since`, then the token, which both read alike), the other yields. Of two that
+        wrote the same file, it is who wrote last. One that holds the lock already always stays.
+        """
+        while True:
+            if self._store.is_local:
+                Path(self._store.path("locks")).mkdir(parents=True, exist_ok=True)
+            with _alone(self._store) as alone:
+                if (other := self._rival()) is not None:
+                    return other
+                self._remove_dead()
+                self._write(settled=alone)
+            if alone:
+                return None
+            time.sleep(SETTLE_SECONDS)
+            found = live_locks(self._store, self._name)
+            mine = any(lock.token == self._token for lock in found)
+            rivals = [lock for lock in found if lock.token != self._token and _conflict(lock.part, self._part)]
+            asked = (self._since, self._token)
+            first = next((one for one in rivals if not mine or one.settled or (one.since, one.token) < asked), None)
+            if mine and first is None:
+                self._write(settled=True)
+                return None
+            self.release()
+            if first is not None:
+                return first
+
+    def renew(self) -> None:
+        """Say that this process lives, unless the lock is another's by now. What fails (a full disk) the next beat makes up."""
+        with self._mutex, contextlib.suppress(Exception), _alone(self._store):
+            token = _read(self._store, self._path).get("token")
+            # Within the time nobody else may have had the lock: a file that is gone was removed by hand.
+            slept = time.time() - self._beat > STALE_AFTER
+            if token not in (None, self._token) or (slept and (token is None or self._rival() is not None)):
+                self._lost = True
+            if not self._lost:
+                self._write(settled=True)
+
+    def release(self) -> None:
+        """Remove the lock where it is still this process's."""
+        with _alone(self._store):
+            if _read(self._store, self._path).get("token") == self._token:
+                self._store.remove(self._path)
+
+    def _rival(self) -> LiveLock | None:
+        locks = live_locks(self._store, self._name)
+        return next((one for one in locks if one.token != self._token and _conflict(one.part, self._part)), None)
+
+    def _remove_dead(self) -> None:
+        """Remove the locks that this one takes over, so that a holder that wakes misses its own."""
+        for file, part in _files(self._store, self._name):
+            if file != self._path and _conflict(part, self._part):
+                self._store.remove(file)
+
+    def _write(self, *, settled: bool) -> None:
+        now = time.time()
+        holder = {
+            "token": self._token,
+            "pid": os.getpid(),
+            "start": _start_time(os.getpid()),
+            **_place(),
+            "beat": now,
+            "since": self._since,
+            "settled": settled,
+        }
+        self._store.write_json(self._path, holder)
+        self._beat = now
+
+
+def _busy(store: Store, other: LiveLock) -> BusyError:
+    return BusyError(
+        f"{store.root} is being written by process {other.pid} on {other.host}"
+        + (f" (array task {other.part.index}/{other.part.count})" if other.part != WHOLE else ""),
+        "Wait for it or stop it; a lock whose holder died is released by itself after a minute.",
+    )
+
+
+def _files(store: Store, name: str) -> Iterator[tuple[str, Slice]]:
+    """The files of the lock `name`, each with its slice."""
+    for file in store.names("locks"):
+        if found := re.fullmatch(rf"locks/{name}(?:\.(\d+)-of-(\d+))?\.json", file):
+            try:
+                yield file, Slice(int(found[1]), int(found[2])) if found[1] else WHOLE
+            except InputError:
+                yield file, WHOLE
 
 
 def _conflict(one: Slice, other: Slice) -> bool:
@@ -117,32 +240,33 @@ def _conflict(one: Slice, other: Slice) -> bool:
     return one.count != other.count or one.index == other.index
 
 
-def _live(holder: dict[str, Any]) -> LiveLock | None:
+def _live(part: Slice, holder: dict[str, Any]) -> LiveLock | None:
     """What a lock file says, where it is a live process's."""
     if not _is_alive(holder):
         return None
-    try:
-        part, since = Slice(*holder.get("slice", (0, 1))), float(holder.get("since", 0.0))
-    except (TypeError, ValueError, InputError):
-        part, since = WHOLE, 0.0
-    return LiveLock(part=part, pid=holder["pid"], host=str(holder.get("host")), since=since)
+    since = holder.get("since")
+    return LiveLock(
+        part=part,
+        pid=holder["pid"],
+        host=str(holder.get("host")),
+        since=float(since) if isinstance(since, int | float) else 0.0,
+        token=str(holder.get("token")),
+        settled=holder.get("settled") is not False,
+    )
 
 
 @contextlib.contextmanager
-def _alone(store: Store) -> Iterator[None]:
-    """No other process looks at locks during the block, where the file system can promise that (object stores cannot)."""
-    if not store.is_local:
-        yield
-        return
-    folder = Path(store.path("locks"))
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def _alone(store: Store) -> Iterator[bool]:
+    """No other process looks at locks during the block. Gives whether the file system promises that; object stores do not."""
+    with contextlib.ExitStack() as stack:
+        alone = False
+        if store.is_local:
+            with contextlib.suppress(OSError):  # no such folder, or a file system without locks
+                descriptor = os.open(store.path("locks"), os.O_RDONLY)
+                stack.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                alone = True
+        yield alone
 
 
 def _read(store: Store, path: str) -> dict[str, Any]:
@@ -153,38 +277,43 @@ def _read(store: Store, path: str) -> dict[str, Any]:
         return {}
 
 
-def _write(store: Store, path: str, token: str, part: Slice, started: float) -> None:
-    holder = {
-        "token": token,
-        "pid": os.getpid(),
-        "start": _start_time(os.getpid()),
-        "host": socket.gethostname(),
-        "beat": time.time(),
-        "since": started,
-        "slice": [part.index, part.count],
-    }
-    store.write_json(path, holder)
+def _place() -> dict[str, str | None]:
+    """Where process numbers mean what they mean here: containers share a host's name, or its kernel, not its processes."""
+    place: dict[str, str | None] = {"host": socket.gethostname(), "boot": None, "namespace": None}
+    with contextlib.suppress(OSError):
+        place["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        place["namespace"] = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - its text; it leads to no file
+    return place
 
 
-def _is_alive(holder: dict[str, object]) -> bool:
+def _is_alive(holder: dict[str, Any]) -> bool:
     beat, pid = holder.get("beat"), holder.get("pid")
     if not isinstance(beat, int | float) or not isinstance(pid, int) or time.time() - beat > STALE_AFTER:
         return False
-    return holder.get("host") != socket.gethostname() or (
-        _start_time(pid) is not None and _start_time(pid) == holder.get("start")
-    )
+    here = _place()
+    if None in here.values() or any(holder.get(name) != value for name, value in here.items()):
+        return True  # nobody here can know its process: the heartbeat alone tells
+    return _runs(pid, holder.get("start"))
+
+
+def _runs(pid: int, start: object) -> bool:
+    """Whether the process `pid` that began at `start` runs on this host; yes for another user's that is hidden."""
+    if pid < 1:
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    found = _start_time(pid)
+    return found is None or found == start
 
 
 def _start_time(pid: int) -> str | None:
-    """What tells a process from a later one with the same number; None where there is no such process (or no /proc)."""
+    """What tells a process from a later one with the same number, "ended" for a zombie; None where /proc does not say."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return None
-        except PermissionError:
-            return "alive"
-        return None if Path("/proc").exists() else "alive"
-    return None if status[0] == "Z" else status[19]
+        return None
+    return "ended" if status[0] == "Z" else status[19]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from mvptr_data.dataset import layout
 from mvptr_data.dataset.tables import described, read_table, write_table
-from mvptr_data.errors import ConfigurationMismatchError, DamagedFileError, IncompleteError
+from mvptr_data.errors import BusyError, ConfigurationMismatchError, DamagedFileError, IncompleteError
 from mvptr_data.sources.images import ImageRef
 from mvptr_data.storage import Store, digest
 
@@ -37,6 +37,8 @@ _COLUMNS = pa.schema(
     ]
 )
 _REMEDY = "Give another output folder."
+#: Faults of a listing that the next listing may not find: an archive was completed, a file is back.
+_HEALABLE = frozenset({"torn_archive", "missing_file", "unreadable_file"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,26 +140,51 @@ def check_same_plan(plan: Plan, store: Store, source: dict[str, Any], samples_pe
     )
 
 
-def write_plan(store: Store, refs: Iterable[ImageRef], *, source: dict[str, Any], samples_per_shard: int) -> Plan:
+def write_plan(
+    store: Store,
+    refs: Iterable[ImageRef],
+    *,
+    source: dict[str, Any],
+    samples_per_shard: int,
+    check: Callable[[], None] = lambda: None,
+) -> Plan:
     """Cut `refs` into shards and store them; the first of several refs with one key keeps it, the others become faults.
 
     Memory: one shard's rows and 8 bytes an image (a 64-bit digest of each key, to find duplicates). `plan/plan.json` is
     written last and is the commit mark: a plan cut short by a kill is simply written again.
+
+    `check`: called before each file is written; raises where this process may not write any more (`Held.check`).
+    Raises `BusyError` where another run has stored a plan meanwhile.
     """
-    return append_plan(store, None, refs, source=source, samples_per_shard=samples_per_shard)
+    return append_plan(store, None, refs, source=source, samples_per_shard=samples_per_shard, check=check)
 
 
 def append_plan(
-    store: Store, plan: Plan | None, refs: Iterable[ImageRef], *, source: dict[str, Any], samples_per_shard: int
+    store: Store,
+    plan: Plan | None,
+    refs: Iterable[ImageRef],
+    *,
+    source: dict[str, Any],
+    samples_per_shard: int,
+    check: Callable[[], None] = lambda: None,
 ) -> Plan:
     """`plan` (None: an empty one) with a further part for `refs`, stored. Earlier shards are read, never altered.
 
-    A key that an earlier part has becomes the fault `duplicate_key`, as within a part. Costs are those of `write_plan`.
+    A key that an earlier part has becomes the fault `duplicate_key`, as within a part. Costs, `check` and errors are those
+    of `write_plan`.
     """
     if samples_per_shard < 1:
         raise ValueError(f"samples_per_shard is {samples_per_shard}; it must be at least 1")
     rows = list(plan.rows) if plan else []
     first = len(rows)
+    _check_stored(store, plan)
+    bytes_stored = store.size(layout.PLAN)
+
+    def may_write() -> None:
+        check()
+        if store.size(layout.PLAN) != bytes_stored:
+            raise _changed(store)
+
     key_digests = array("Q")
     for shard in range(first):
         key_digests.extend(_key_digest(key) for key in read_keys(store, shard))
@@ -166,8 +193,10 @@ def append_plan(
     while block := list(islice(stream, samples_per_shard)):
         key_digests.extend(_key_digest(ref.key) for ref in block)
         keys_sha256.update(b"".join(_raw(ref.key) + b"\n" for ref in block))
+        may_write()
         _write_shard(store, len(rows), [_row(position, ref) for position, ref in enumerate(block)])
         rows.append(len(block))
+    may_write()
     _mark_duplicates(store, key_digests, rows, first)
     added = range(first, len(rows))
     part = PlanPart(
@@ -176,31 +205,57 @@ def append_plan(
         shards=len(added),
         keys_sha256=keys_sha256.hexdigest(),
     )
-    plan = Plan(
+    grown = Plan(
         parts=(*(plan.parts if plan else ()), part),
         rows=tuple(rows),
         sha256=(*(plan.sha256 if plan else ()), *(store.sha256(layout.plan_shard(shard)) for shard in added)),
         faults=(plan.faults if plan else 0) + sum(_faults(store, shard) for shard in added),
     )
-    store.write_json(layout.PLAN, plan.to_json())
-    return plan
+    check()
+    _check_stored(store, plan)
+    store.write_json(layout.PLAN, grown.to_json())
+    return grown
+
+
+def _check_stored(store: Store, plan: Plan | None) -> None:
+    """Raises `BusyError` where the stored plan is not `plan` (None: none is stored)."""
+    stored = load_plan(store) if store.exists(layout.PLAN) else None
+    if stored != plan:
+        raise _changed(store)
+
+
+def _changed(store: Store) -> BusyError:
+    return BusyError(
+        f"{store.path(layout.PLAN)} was written by another run meanwhile",
+        "Run the same command again, when that has ended.",
+    )
 
 
 class PlannedInputs:
-    """Which inputs a plan has already, whatever part they came with: 8 bytes an input, a 64-bit digest of key and place."""
+    """Which inputs a plan has already, whatever part they came with: 8 bytes an input, a 64-bit digest of key and place.
+
+    One that was faulty when it was listed, in a way that may heal (`_HEALABLE`), is there only as long as it is faulty: listed
+    without a fault it is new, and gets a place of its own.
+    """
 
     def __init__(self, store: Store, plan: Plan) -> None:
-        digests = array("Q")
+        settled, faulty = array("Q"), array("Q")
         for shard in range(plan.shards):
-            rows = read_table(store, layout.plan_shard(shard), "plan", ["key", "uri", "member"]).to_pylist()
-            digests.extend(_input_digest(row["key"], row["uri"], row["member"]) for row in rows)
-        self._digests = np.unique(np.array(digests, dtype=np.uint64))
+            rows = read_table(store, layout.plan_shard(shard), "plan", ["key", "uri", "member", "fault"]).to_pylist()
+            for row in rows:
+                digests = faulty if row["fault"] in _HEALABLE else settled
+                digests.append(_input_digest(row["key"], row["uri"], row["member"]))
+        self._settled, self._faulty = (np.unique(np.array(digests, dtype=np.uint64)) for digests in (settled, faulty))
 
     def __contains__(self, ref: ImageRef) -> bool:
         row = _row(0, ref)
         found = np.uint64(_input_digest(row["key"], row["uri"], row["member"]))
-        place = int(np.searchsorted(self._digests, found))
-        return place < len(self._digests) and bool(self._digests[place] == found)
+        return _is_in(self._settled, found) or (ref.fault is not None and _is_in(self._faulty, found))
+
+
+def _is_in(ascending: np.ndarray, value: np.uint64) -> bool:
+    place = int(np.searchsorted(ascending, value))
+    return place < len(ascending) and bool(ascending[place] == value)
 
 
 def read_rows(store: Store, shard: int) -> list[dict[str, Any]]:

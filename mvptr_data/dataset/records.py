@@ -28,6 +28,8 @@ from mvptr_data.errors import DamagedFileError
 from mvptr_data.storage import canonical_json
 
 FEATURE_SIZE = 2048
+#: Pixels by which a box may leave its image: float32 rounding of coordinates up to 10^4.
+BOX_TOLERANCE = 1e-2
 
 
 class RegionsLike(Protocol):
@@ -115,6 +117,8 @@ def encode_regions(
         raise ValueError("a feature is NaN or beyond float16's 65504")
     if not np.isfinite(regions.boxes).all():
         raise ValueError("a box is NaN or infinite")
+    if problem := box_problem(regions.boxes, width, height):
+        raise ValueError(problem)
     facts = {
         "version": version("regions"),
         "width": width,
@@ -130,6 +134,16 @@ def encode_regions(
         "features.npy": encode_array(features),
         "regions.json": canonical_json(facts),
     }
+
+
+def box_problem(boxes: NDArray[np.float32], width: int | None, height: int | None) -> str | None:
+    """What is wrong with boxes [K, 4] of an image of this size (None: coordinates 0..1), if anything is."""
+    limit = np.array([width or 1, height or 1], dtype=np.float32)
+    if not (boxes[:, 2:] >= boxes[:, :2]).all():  # equal where a detector counts the last pixel in
+        return "a box ends before it begins (x2 < x1 or y2 < y1)"
+    if (boxes < -BOX_TOLERANCE).any() or (boxes[:, 2:] > limit + BOX_TOLERANCE).any():
+        return f"a box leaves its image of {width} x {height}"
+    return None
 
 
 def decode_regions(data: bytes, where: str) -> RegionFacts:

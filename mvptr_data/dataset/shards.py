@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -16,29 +16,31 @@ from mvptr_data.dataset.tables import described, read_table, write_table
 from mvptr_data.dataset.tar import TarWriter
 from mvptr_data.errors import SampleFault
 from mvptr_data.keys import encode_key
-from mvptr_data.storage import Store
+from mvptr_data.storage import Store, output_errors
 
 
 class ShardWriter:
     """Takes the samples of one shard in plan order. Made by `shard_writer`, which commits it."""
 
-    def __init__(self, field: Field, tar: TarWriter) -> None:
+    def __init__(self, store: Store, field: Field, tar: TarWriter) -> None:
+        self._store = store
         self._field = field
         self._tar = tar
         self.rows: list[dict[str, Any]] = []
 
     def add(self, key: str, members: Mapping[str, bytes], facts: Mapping[str, Any]) -> None:
-        """Append a sample: `members` by tar extension (exactly the field's), `facts` by column."""
+        """Append a sample: `members` by tar extension (exactly the field's), `facts` by column. Raises `OutputError`."""
         if tuple(sorted(members)) != self._field.members:
             raise ValueError(
                 f"a {self._field.name} sample has the members {self._field.members}, not {tuple(sorted(members))}"
             )
         row = {"position": len(self.rows), "key": key, "status": OK, **facts}
         name = encode_key(key)
-        for member in self._field.members:
-            row[f"{stem(member)}_offset"], row[f"{stem(member)}_size"] = self._tar.add(
-                f"{name}.{member}", members[member]
-            )
+        with output_errors(self._store):
+            for member in self._field.members:
+                row[f"{stem(member)}_offset"], row[f"{stem(member)}_size"] = self._tar.add(
+                    f"{name}.{member}", members[member]
+                )
         self.rows.append(row)
 
     def add_fault(self, key: str, fault: SampleFault, facts: Mapping[str, Any] | None = None) -> None:
@@ -69,16 +71,23 @@ def shard_writer(
     """Write a shard; at the block's end tar, parquet and receipt appear, in this order, and the receipt is put in the list.
 
     `seconds` and `environment` are read at the end, so the caller may fill them meanwhile. An exception leaves nothing behind.
+    Raises `OutputError` where the output is full or read-only: no other shard can be written either. The same errors of the
+    block's own work pass as they are, because they may be of another disk.
     """
     tar_name, rows_name = (layout.shard_file(field.name, shard, generation, suffix) for suffix in ("tar", "parquet"))
     receipts: list[Receipt] = []
-    with store.writing(tar_name) as file:
+    with ExitStack() as stack:
+        with output_errors(store):
+            file = stack.enter_context(store.writing(tar_name))
         tar = TarWriter(file)
-        writer = ShardWriter(field, tar)
+        writer = ShardWriter(store, field, tar)
         yield writer, receipts
-        tar_facts = FileFacts(name=tar_name, sha256=tar.close(), bytes=tar.bytes)
+        with output_errors(store):
+            tar_facts = FileFacts(name=tar_name, sha256=tar.close(), bytes=tar.bytes)
+            stack.close()
     table = pa.Table.from_pylist(writer.rows, described(field.schema, "field", field=field.name, shard=shard))
-    write_table(store, rows_name, table)
+    with output_errors(store):
+        write_table(store, rows_name, table)
     counts = Counter(row["error_class"] for row in writer.rows if row["status"] == FAULT)
     receipt = Receipt(
         field=field.name,
@@ -92,7 +101,8 @@ def shard_writer(
         seconds={phase: round(value, 3) for phase, value in (seconds or {}).items()},
         environment=dict(environment or {}),
     )
-    write_receipt(store, receipt)
+    with output_errors(store):
+        write_receipt(store, receipt)
     receipts.append(receipt)
 
 

@@ -21,7 +21,7 @@ from mvptr_data.dataset.fields import FAULT, FIELDS, OK, Field, stem
 from mvptr_data.dataset.manifest import IndexRow
 from mvptr_data.dataset.plan import Plan, read_keys
 from mvptr_data.dataset.receipts import read_receipt
-from mvptr_data.dataset.records import FEATURE_SIZE, decode_array, decode_regions, decode_text
+from mvptr_data.dataset.records import FEATURE_SIZE, box_problem, decode_array, decode_regions, decode_text
 from mvptr_data.dataset.shards import aligned_samples, read_rows
 from mvptr_data.errors import FAULT_CLASSES, MvptrError
 from mvptr_data.keys import encode_key
@@ -29,8 +29,6 @@ from mvptr_data.storage import Store
 
 #: Tells whether the vocabulary holds a phrase.
 KnownPhrase = Callable[[tuple[str, ...]], bool]
-#: Pixels by which a box may leave its image: float32 rounding of coordinates up to 10^4.
-BOX_TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,7 +226,8 @@ def _regions_problems(contents: dict[str, bytes], item: dict[str, Any], where: s
     elif not np.isfinite(boxes).all():
         problems.append("a box is NaN or infinite")
     else:
-        problems += _box_problems(boxes, facts.width, facts.height)
+        if problem := box_problem(boxes, facts.width, facts.height):
+            problems.append(problem)
     if features.dtype != np.float16 or features.shape != (count, FEATURE_SIZE):
         problems.append(f"features are {features.dtype} {list(features.shape)}, not float16 [{count}, {FEATURE_SIZE}]")
     elif not np.isfinite(features).all():
@@ -239,17 +238,6 @@ def _regions_problems(contents: dict[str, bytes], item: dict[str, Any], where: s
         problems.append(
             f"regions.json says {facts.width} x {facts.height}, the parquet {item['width']} x {item['height']}"
         )
-    return problems
-
-
-def _box_problems(boxes: Any, width: int | None, height: int | None) -> list[str]:
-    """Boxes [K, 4] that end before they begin or leave their image; width and height None mean coordinates 0..1."""
-    problems = []
-    limit = np.array([width or 1, height or 1], dtype=np.float32)
-    if not (boxes[:, 2:] >= boxes[:, :2]).all():  # equal where a detector counts the last pixel in
-        problems.append("a box ends before it begins (x2 < x1 or y2 < y1)")
-    if (boxes < -BOX_TOLERANCE).any() or (boxes[:, 2:] > limit + BOX_TOLERANCE).any():
-        problems.append(f"a box leaves its image of {width} x {height}")
     return problems
 
 

@@ -50,6 +50,10 @@ class Regions:
                 raise ValueError(f"{name} must be {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}")
         if [len(names) for names in self.attributes] != [len(scores) for scores in self.attribute_scores]:
             raise ValueError("attributes and attribute_scores differ in nesting")
+        if not all(isinstance(name, str) and name for names in (self.tags, *self.attributes) for name in names):
+            raise ValueError("a tag or an attribute is no text")
+        if (self.labels < 1).any():
+            raise ValueError(f"the label {self.labels.min()} is no class: they count from 1")
         if len(self.attributes) != count:
             raise ValueError(f"{len(self.attributes)} regions have attributes, {count} have tags")
 

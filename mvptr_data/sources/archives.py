@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Iterator
+from itertools import takewhile
 
 from mvptr_data.errors import SampleFault
 from mvptr_data.keys import key_of
@@ -66,3 +68,35 @@ def _member_ref(uri: str, member: TarMember, split: str | None) -> ImageRef:
         size=member.size,
         fault=fault,
     )
+
+
+def check_member(header: bytes, member: str, size: int) -> None:
+    """Raises `SampleFault` `torn_archive` where `header`, the block before a member's data, is not the one that was listed."""
+    try:
+        info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, ValueError):
+        info = None
+    # Where a pax record has the size, the header's may be 0.
+    if info is None or not info.isreg() or info.size not in (size, 0) or not _may_name(info.name, member):
+        raise SampleFault("torn_archive", "the archive changed since it was listed")
+
+
+def _may_name(name: str, member: str) -> bool:
+    """Whether a header with the name `name` may be that of `member`.
+
+    It is the same name but where an extension header before it has the real one: then it is shortened, by its end or within
+    (`folder/` and the start of the last part), or letters outside ASCII are replaced, which every program does in its own way.
+    """
+    if name == member:
+        return True
+    is_short = len(member.encode("utf-8", "surrogateescape")) <= tarfile.LENGTH_NAME
+    if member.isascii() or not (name.isascii() or _has_stray_bytes(name)):
+        folder, slash, last = name.rpartition("/")
+        is_within = member.startswith(folder + slash) and member.rpartition("/")[2].startswith(last)
+        return not is_short and (member.startswith(name) or is_within)
+    return not is_short or name.startswith("".join(takewhile(str.isascii, member)))
+
+
+def _has_stray_bytes(name: str) -> bool:
+    """Whether a name was not UTF-8, or was cut within a letter."""
+    return any("\udc80" <= letter <= "\udcff" for letter in name)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mvptr_data.dataset.verify import BOX_TOLERANCE
+from mvptr_data.dataset.records import BOX_TOLERANCE
 from mvptr_data.errors import SampleFault
 from mvptr_data.sources.feature_lines import LineParts
 

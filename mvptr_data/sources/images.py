@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import errno
+import tarfile
 from collections.abc import Iterator
 
 from mvptr_data.errors import InputError, SampleFault
 from mvptr_data.keys import key_of
-from mvptr_data.sources.archives import is_archive, is_compressed_archive, list_archive
+from mvptr_data.sources.archives import check_member, is_archive, is_compressed_archive, list_archive
 from mvptr_data.sources.file_lists import LIST_SUFFIXES, is_file_list, list_file_list
 from mvptr_data.sources.files import absolute, is_nothing_there, kind_of, read_file, read_range
 from mvptr_data.sources.folders import list_folder
@@ -60,17 +61,17 @@ def read_image_bytes(ref: ImageRef) -> bytes:
     """The encoded bytes of an image.
 
     Raises `SampleFault`: the reference's own fault, `missing_file`, `unreadable_file` (for URLs after several attempts),
-    `empty_file`, `torn_archive` where the archive has fewer bytes than when it was listed, `too_large` over `MAX_IMAGE_BYTES`.
+    `empty_file`, `torn_archive` where the archive is not the one that was listed, `too_large` over `MAX_IMAGE_BYTES`.
     """
     if ref.fault is not None:
         raise SampleFault(ref.fault, ref.message or "found when the images were listed")
     if ref.size is not None and ref.size > MAX_IMAGE_BYTES:
         raise _too_large()
     try:
-        if ref.offset is None or ref.size is None:
+        if ref.member is None or ref.offset is None or ref.size is None:
             data = read_file(ref.uri, MAX_IMAGE_BYTES)
         else:
-            data = read_range(ref.uri, ref.offset, ref.size)
+            data = _read_member(ref.uri, ref.member, ref.offset, ref.size)
     except (OSError, ValueError, ImportError) as error:
         if getattr(error, "errno", None) == errno.EFBIG:
             raise _too_large() from error
@@ -79,13 +80,20 @@ def read_image_bytes(ref: ImageRef) -> bytes:
         raise SampleFault(
             fault_class, f"the file cannot be read: {getattr(error, 'strerror', None) or error}"
         ) from error
-    if ref.size is not None and len(data) < ref.size:
-        raise SampleFault(
-            "torn_archive",
-            f"{ref.uri!r} has {len(data)} of the {ref.size} bytes of {ref.member!r} at byte {ref.offset}",
-        )
     if not data:
         raise SampleFault("empty_file", "the file has no bytes")
+    return data
+
+
+def _read_member(uri: str, member: str, offset: int, size: int) -> bytes:
+    """A member's data, read together with the header before them: an archive may be written anew after it was listed."""
+    found = read_range(uri, offset - tarfile.BLOCKSIZE, tarfile.BLOCKSIZE + size)
+    check_member(found[: tarfile.BLOCKSIZE], member, size)
+    data = found[tarfile.BLOCKSIZE :]
+    if len(data) < size:
+        raise SampleFault(
+            "torn_archive", f"the archive has {len(data)} of the {size} bytes of {member!r} at byte {offset}"
+        )
     return data
 
 

@@ -32,8 +32,8 @@ def failures_command(out: str, classes: tuple[str, ...], field: str, limit: int,
     counts: Counter[str] = Counter()
     shown: dict[str, list[str]] = {}
     for failure in list_failures(out, classes, field):
-        if as_json:
-            click.echo(json.dumps(asdict(failure), ensure_ascii=False))
+        if as_json:  # escaped to ASCII, as keys are not trusted
+            click.echo(json.dumps(asdict(failure)))
             continue
         counts[failure.error_class] += 1
         if counts[failure.error_class] <= limit:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from typing import Any
 
 import click
@@ -30,8 +32,24 @@ class _Group(click.Group):
         except PermissionError as error:
             raise click.ClickException(f"no permission for {error.filename!r}. Check its owner and mode.") from error
         except OSError as error:
+            if isinstance(error, BrokenPipeError) and _readers_left():
+                ctx.exit(128 + signal.SIGPIPE)
             message = f"{error.strerror}: {error.filename or ''}".rstrip(": ") if error.strerror else str(error)
             raise click.ClickException(message or type(error).__name__) from error
+
+
+def _readers_left() -> bool:
+    """Whether nobody reads our output any more (`| head`); what is still unwritten is then dropped without a word."""
+    left = False
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            left = True
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+    return left
 
 
 def _stop(*_: object) -> None:

@@ -6,6 +6,7 @@ import re
 import threading
 from collections import Counter
 from dataclasses import dataclass
+from decimal import Decimal
 
 from mvptr_data.dataset.receipts import Receipt
 from mvptr_data.errors import FailureBudgetError, InputError
@@ -15,22 +16,22 @@ from mvptr_data.errors import FailureBudgetError, InputError
 class FailureBudget:
     """At most `limit` failed inputs, or with `percent` that share of all; made by `parse_budget`."""
 
-    limit: float
+    limit: Decimal
     percent: bool
 
     def allowed(self, inputs: int) -> int:
         return int(inputs * self.limit / 100) if self.percent else int(self.limit)
 
     def __str__(self) -> str:
-        return f"{self.limit:g}%" if self.percent else f"{self.limit:g}"
+        return f"{self.limit}%" if self.percent else f"{self.limit}"
 
 
 def parse_budget(text: str) -> FailureBudget:
     """`100` (inputs) or `0.5%` (of all inputs). Raises `InputError`."""
     found = re.fullmatch(r"\s*(\d+|\d*\.\d+(?=%)|\d+\.?(?=%))\s*(%?)\s*", text)
-    if found is None or (found[2] and float(found[1]) > 100):
+    if found is None or (found[2] and Decimal(found[1]) > 100):
         raise InputError(f"{text!r} is no number of failures", "Give a whole number, or a percentage such as 0.5%.")
-    return FailureBudget(float(found[1]), bool(found[2]))
+    return FailureBudget(Decimal(found[1]), bool(found[2]))
 
 
 class Tally:
@@ -56,10 +57,10 @@ class Tally:
         with self._lock:
             return {name: count for name, count in self.counts.items() if name not in ("inputs", "ok") and count}
 
-    def check(self, budget: FailureBudget | None, inputs: int) -> None:
-        """Raises `FailureBudgetError` where more than `budget` allows of `inputs` have failed."""
+    def check(self, budget: FailureBudget | None, inputs: int, pardoned: int = 0) -> None:
+        """Raises `FailureBudgetError` where more than `budget` allows of `inputs` have failed, `pardoned` ones not counted."""
         faults = self.faults
-        if budget is None or sum(faults.values()) <= budget.allowed(inputs):
+        if budget is None or sum(faults.values()) - pardoned <= budget.allowed(inputs):
             return
         listed = ", ".join(f"{name} {count:,}" for name, count in sorted(faults.items(), key=lambda item: -item[1]))
         raise FailureBudgetError(

@@ -37,7 +37,7 @@ class PendingShards:
     """The shards still to be done, as an iterator that never waits while it knows one.
 
     `kept(receipt)` is called, from a thread, for every finished shard. `missing` are the shards without a receipt, `known` is
-    their number.
+    their number; `torn` fills up with the shards that have a receipt and are not what it promises.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class PendingShards:
         self.missing = [shard for shard in shards if shard not in present]
         self._present = [shard for shard in shards if shard in present]
         self._store, self._field, self._identity, self._kept = store, field, identity, kept
-        self._unsound: list[int] = []
+        self.torn: list[int] = []
         self._error: BaseException | None = None
         self._stopped = threading.Event()
         self._reader: threading.Thread | None = None
@@ -59,7 +59,7 @@ class PendingShards:
     def unsound(self) -> bool:
         """Whether a shard has a receipt and is not finished; waits for all receipts."""
         self._read().join()
-        return bool(self._unsound) or self._error is not None
+        return bool(self.torn) or self._error is not None
 
     def __iter__(self) -> Iterator[int]:
         for shard in self.missing:
@@ -68,7 +68,7 @@ class PendingShards:
         self._read().join()
         if self._error is not None:
             raise self._error
-        yield from self._unsound
+        yield from self.torn
 
     def close(self) -> None:
         """Stop reading receipts."""
@@ -93,7 +93,7 @@ class PendingShards:
                 if self._stopped.is_set():
                     return
                 if receipt is None:
-                    self._unsound.append(shard)
+                    self.torn.append(shard)
                 else:
                     self._kept(receipt)
         except BaseException as error:  # noqa: BLE001 - raised again by the iterator

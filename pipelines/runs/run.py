@@ -139,6 +139,8 @@ class RegionsRun:
         self._tally = Tally()
         self._written = 0
         self._failed: dict[int, Receipt] = {}
+        #: Failed inputs that are yet to be tried again, which no budget counts before.
+        self._pardoned = 0
         self._pending = PendingShards(store, REGIONS.name, self._shards, identity, self._keep)
 
     def close(self) -> None:
@@ -152,11 +154,13 @@ class RegionsRun:
         """Do every shard that is not finished. Raises `FailureBudgetError`, `IncompleteError`; see `ShardRunner` for `probe`."""
         missing = self._pending.known
         if kept := len(self._shards) - missing:
-            self._reporter.say(f"{kept} of {len(self._shards)} shards are finished and kept")
+            self._reporter.say(f"{kept} of {len(self._shards)} shards have receipts and are kept")
         if missing or self._pending.unsound():
             inputs = sum(self._plan.rows[shard] for shard in self._pending.missing)
             self._do(title, inputs, function, self._pending, probe)
-        self._tally.check(self._options.max_failures, self._inputs)
+            if torn := len(self._pending.torn):
+                self._reporter.say(f"{torn} of them were not what their receipts promise, and were done again")
+        self._tally.check(self._options.max_failures, self._inputs, self._pardoned)
 
     def failed(self, title: str, function: ShardFunction, probe: Probe | None = None) -> None:
         """Do again, in the shards that this run found finished, what failed under the classes asked for."""
@@ -166,7 +170,7 @@ class RegionsRun:
                 self._reporter.say(f"nothing to try again: no input failed with {', '.join(sorted(classes))}")
             return
         before = self._tally.counts["ok"]
-        failed = sum(receipt.counts.get(name, 0) for receipt in self._failed.values() for name in classes)
+        failed = sum(map(self._to_retry, self._failed.values()))
         self._reporter.say(f"trying {failed:,} failed inputs in {len(self._failed)} shards again")
         inputs = sum(self._plan.rows[shard] for shard in self._failed)
         self._do(title, inputs, function, sorted(self._failed), probe)
@@ -198,8 +202,13 @@ class RegionsRun:
 
     def _keep(self, receipt: Receipt) -> None:
         self._tally.add(receipt)
-        if any(receipt.counts.get(name) for name in self._options.retry_failed or ()):
+        if failed := self._to_retry(receipt):
             self._failed[receipt.shard] = receipt
+            self._pardoned += failed
+
+    def _to_retry(self, receipt: Receipt) -> int:
+        """How many inputs of a shard failed under the classes to try again."""
+        return sum(receipt.counts.get(name, 0) for name in self._options.retry_failed or ())
 
     def _do(self, title: str, inputs: int, function: ShardFunction, shards: Iterable[int], probe: Probe | None) -> None:
         failures: dict[int, str] = {}
@@ -217,9 +226,10 @@ class RegionsRun:
                 old = self._failed.get(shard)
                 if old is not None:
                     self._tally.add(old, -1)
+                    self._pardoned -= self._to_retry(old)
                 self._tally.add(outcome)
                 self._written += outcome != old
-                self._tally.check(self._options.max_failures, self._inputs)
+                self._tally.check(self._options.max_failures, self._inputs, self._pardoned)
         if failures:
             raise IncompleteError(
                 f"{len(failures)} of {self._plan.shards} shards could not be done "

@@ -13,7 +13,7 @@ from functools import partial
 
 from mvptr_data.dataset.plan import Plan
 from mvptr_data.dataset.receipts import Receipt
-from mvptr_data.errors import DamagedFileError
+from mvptr_data.errors import DamagedFileError, IncompleteError
 from mvptr_data.storage import Store
 from pipelines.cluster import Cluster, ClusterOptions, TaskFailure, open_cluster
 from pipelines.console import Reporter
@@ -85,7 +85,10 @@ class ShardRunner:
         if self._probe is None or not (isinstance(outcome, TaskFailure) and outcome.killed):
             return outcome
         self._reporter.say(f"shard {shard} ends its workers; looking for the input that does it")
-        poison = find_poison(cluster, partial(self._probe, shard), self._plan.rows[shard], limit=MAX_POISON)
+        try:
+            poison = find_poison(cluster, partial(self._probe, shard), self._plan.rows[shard], limit=MAX_POISON)
+        except IncompleteError as error:  # this shard stays undone, the others need not
+            return TaskFailure(str(error), killed=True)
         listed = ", ".join(map(str, sorted(poison))) or "none: no part of it kills alone"
         self._reporter.say(f"shard {shard}: inputs that end their process, by position: {listed}")
         return _one(cluster, partial(function, poison=poison), shard)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mvptr_data.detectors import Regions
-from mvptr_data.errors import InputError, SampleFault
+from mvptr_data.errors import IncompleteError, InputError, SampleFault
 from pipelines.detector_runner import DetectorRunner, is_out_of_memory
 
 
@@ -80,8 +81,8 @@ def test_what_fitted_is_remembered() -> None:
     runner.detect(pictures([1] * 16))
     assert runner.window <= 3 and runner.note.startswith("out of memory with 16 images at once -> ")
     detector.seen.clear()
-    runner.detect(pictures([1] * runner.window))
-    assert detector.seen == [runner.window]
+    runner.detect(pictures([1] * 16))
+    assert max(detector.seen) <= 3 and sum(detector.seen) == 16
 
 
 def test_a_detector_that_batches_by_itself_gets_a_smaller_batch() -> None:
@@ -111,3 +112,42 @@ def test_real_shortages_are_told_from_other_errors() -> None:
         torch.empty(1 << 50)
     assert is_out_of_memory(shortage.value) and is_out_of_memory(MemoryError())
     assert not is_out_of_memory(RuntimeError("shapes differ"))
+
+
+def test_one_image_too_large_for_memory_spoils_nothing_for_the_others() -> None:
+    class Heavy(Batching):
+        def detect(self, images: Sequence[Image.Image]) -> list[Regions]:
+            if any(image.width == 9 for image in images):
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().detect(images)
+
+    detector = Heavy(batch_size=16, most=16)
+    runner = DetectorRunner(detector)
+    found = runner.detect(pictures([1, 9, 1, 1]))
+    assert [isinstance(one, SampleFault) for one in found] == [False, True, False, False]
+    assert (detector.batch_size, runner.window, runner.note) == (16, 16, "")
+
+
+def test_a_smaller_try_finds_the_memory_of_the_failed_one_free() -> None:
+    """What the failed call had allocated dies with its frames, which its traceback holds."""
+    alive: list[weakref.ref[np.ndarray]] = []
+    still: list[int] = []
+
+    class Hoarding(Counting):
+        def detect(self, images: Sequence[Image.Image]) -> list[Regions]:
+            still.append(sum(reference() is not None for reference in alive))
+            activations = np.zeros(1000)
+            alive.append(weakref.ref(activations))
+            return super().detect(images)
+
+    DetectorRunner(Hoarding(most=1)).detect(pictures([1] * 8))
+    assert len(still) > 8 and set(still) == {0}
+
+
+def test_a_lost_device_ends_the_run_and_fails_no_image() -> None:
+    class Lost(Counting):
+        def detect(self, images: Sequence[Image.Image]) -> list[Regions]:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(IncompleteError, match="the device cannot be used any more"):
+        DetectorRunner(Lost(10)).detect(pictures([1, 2]))

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
+import threading
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,19 +111,41 @@ def test_what_is_stored_is_what_the_detector_says(world, published: Path) -> Non
 
 
 def test_started_again_it_keeps_what_is_finished_and_redoes_what_is_torn(
-    world, published: Path, data_set: Path
+    world, published: Path, tmp_path: Path
 ) -> None:  # type: ignore[no-untyped-def]
-    tar = data_set / "regions/00001.tar"
+    out = tmp_path / "out"
+    extract_regions(str(world.images), str(out), samples_per_shard=4, cluster=INLINE, quiet=True)
+    (out / "regions/00001.json").unlink()  # as a kill before the receipt leaves it
+    tar = out / "regions/00001.tar"
     tar.write_bytes(tar.read_bytes()[:1000])
-    (data_set / "regions/.00002.tar.1-ff.tmp").write_bytes(b"left by a killed worker")
-    summary = extract_regions(str(world.images), str(data_set), samples_per_shard=4, cluster=INLINE, quiet=True)
+    (out / "regions/.00002.tar.1-ff.tmp").write_bytes(b"left by a killed worker")
+    summary = extract_regions(str(world.images), str(out), samples_per_shard=4, cluster=INLINE, quiet=True)
     assert (summary.shards_written, summary.shards_kept) == (1, 2)
     for name in ("00000", "00001", "00002"):
         for suffix in ("tar", "parquet"):
-            assert (data_set / f"regions/{name}.{suffix}").read_bytes() == (
+            assert (out / f"regions/{name}.{suffix}").read_bytes() == (
                 published / f"regions/{name}.{suffix}"
             ).read_bytes()
-    assert not list((data_set / "regions").glob("*.tmp"))
+    assert not list((out / "regions").glob("*.tmp")) and not list((out / "regions").glob("*.g*"))
+
+
+@pytest.mark.parametrize("harm", ["tar cut", "receipt cut", "receipt gone"])
+def test_what_was_promised_is_never_written_over(
+    harm: str, world, published: Path, data_set: Path, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
+    """Done again, a shard becomes the next generation: the published data set may still be read from."""
+    tar, receipt = data_set / "regions/00001.tar", data_set / "regions/00001.json"
+    if harm == "receipt gone":
+        receipt.unlink()
+    else:
+        broken = tar if harm == "tar cut" else receipt
+        broken.write_bytes(broken.read_bytes()[:300])
+    before = {path.name: path.read_bytes() for path in (data_set / "regions").glob("0*.tar")}
+    extract_regions(str(world.images), str(data_set), samples_per_shard=4, cluster=INLINE, quiet=True)
+    assert {name: (data_set / "regions" / name).read_bytes() for name in before} == before
+    for suffix in ("tar", "parquet"):
+        again = (data_set / f"regions/00001.g1.{suffix}").read_bytes()
+        assert again == (published / f"regions/00001.{suffix}").read_bytes()
 
 
 def test_another_configuration_is_refused_with_the_difference(world, data_set: Path) -> None:  # type: ignore[no-untyped-def]
@@ -249,3 +273,45 @@ def test_workers_elsewhere_say_themselves_what_they_extract_with(
             extract_regions(str(world.images), str(tmp_path / "out"), samples_per_shard=4, cluster=options, quiet=True)
     for name in ("00000", "00001", "00002"):
         assert (tmp_path / f"out/regions/{name}.tar").read_bytes() == (published / f"regions/{name}.tar").read_bytes()
+
+
+class Picky(Fussy):
+    """Takes offence in every way that a detector of anyone's may."""
+
+    def __init__(self, way: str, victim: int) -> None:
+        super().__init__()
+        self._way, self._victim = way, victim
+
+    def prepare(self, image: Image.Image) -> Image.Image:
+        if self._way == "prepare" and image.width == self._victim:
+            raise KeyError("no such picture")
+        return image
+
+    def detect(self, images: Sequence[Image.Image]) -> list[Regions]:
+        offended = any(image.width == self._victim for image in images)
+        if offended and self._way == "assert":
+            raise AssertionError
+        if offended and self._way == "exit":
+            raise SystemExit(3)
+        found = self._inner.detect(images)
+        if offended and self._way == "outside":
+            found = [
+                dataclasses.replace(one, boxes=one.boxes + 500) if image.width == self._victim else one
+                for one, image in zip(found, images, strict=True)
+            ]
+        return found
+
+
+@pytest.mark.parametrize("way", ["prepare", "assert", "exit", "outside"])
+def test_whatever_a_detector_does_to_one_image_is_that_images_fault(
+    way: str, world, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    folder = tmp_path / "images"
+    shutil.copytree(world.images, folder)
+    victim = sorted(folder.glob("*.jpg"))[2]
+    Image.open(victim).resize((250, 250)).save(victim)
+    monkeypatch.setattr(detector_runner, "load_detector", lambda name, **options: Picky(way, 250))
+    extract_regions(str(folder), str(tmp_path / "out"), detector=DetectorChoice(name=way), cluster=INLINE, quiet=True)
+    fates = {key: row["error_class"] for key, row in rows(tmp_path / "out").items()}
+    assert fates.pop(victim.stem) == "detector_error" and set(fates.values()) == {None}
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith(("ahead", "prefetch"))]

@@ -96,7 +96,7 @@ def test_killed_worker_and_killed_client_end_in_the_same_bytes(pictures: Path, t
     left = receipts(client_killed)
     assert left < PICTURES // PER_SHARD
     again = subprocess.run(command(pictures, client_killed), check=True, capture_output=True, text=True)
-    assert "shards are finished and kept" in again.stderr
+    assert "shards have receipts and are kept" in again.stderr
     assert digests(client_killed) == digests(undisturbed)
 
 

@@ -190,6 +190,20 @@ def test_a_run_ends_when_more_fail_than_it_may_and_keeps_what_is_done(spoiled: P
     assert extract(spoiled, out, max_failures=parse_budget("30%")).counts["ok"] == 8
 
 
+def test_what_is_tried_again_counts_when_it_failed_again(world, spoiled: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    out, budget = tmp_path / "out", parse_budget("1")
+    extract(spoiled, out)
+    mend(spoiled, world, 0, 1)
+    classes = ["torn_image", "not_an_image", "empty_file"]
+    assert extract(spoiled, out, retry_failed=classes, max_failures=budget).counts["ok"] == 10
+    with pytest.raises(FailureBudgetError):
+        extract(spoiled, out, retry_failed=classes, max_failures=parse_budget("0"))
+
+
+def test_shares_are_exact() -> None:
+    assert parse_budget("0.57%").allowed(10_000) == 57 and str(parse_budget("0.50%")) == "0.50%"
+
+
 @pytest.mark.parametrize("text", ["", "-1", "1.5", "many", "101%", "%"])
 def test_a_budget_that_says_nothing_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="number of failures"):

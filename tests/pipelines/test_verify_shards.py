@@ -145,7 +145,7 @@ CONTENT = {
     "a feature is NaN": ("regions", array_change("features.npy", with_nan)),
     "a box is NaN": ("regions", array_change("boxes.npy", with_nan)),
     "leaves its image": ("regions", array_change("boxes.npy", lambda boxes: boxes + 300)),
-    "a box is empty": ("regions", array_change("boxes.npy", lambda boxes: boxes[:, [2, 1, 0, 3]])),
+    "a box ends before it begins": ("regions", array_change("boxes.npy", lambda boxes: boxes[:, [2, 1, 0, 3]])),
     "boxes are float64": ("regions", array_change("boxes.npy", lambda boxes: boxes.astype(np.float64))),
     "features are float16": ("regions", array_change("features.npy", lambda features: features[:, :100])),
     "not a readable .npy": ("regions", lambda _, members, __: members.update({"boxes.npy": members["boxes.npy"][:-3]})),
