@@ -35,9 +35,9 @@ from mvptr_data.abstract_scenes import draw_scene, generate_scene
 from mvptr_data.dataset.records import encode_regions
 from mvptr_data.dataset.tar import TarWriter
 from mvptr_data.detectors import Regions
+from mvptr_data.detectors.label_map import LabelMap
 from mvptr_data.detectors.vinvl.architecture import X152_C4
 from mvptr_data.detectors.vinvl.detector import VinvlDetector, inference_model
-from mvptr_data.detectors.vinvl.label_map import LabelMap
 from mvptr_data.detectors.vinvl.model import VinvlModel, empty_model
 from mvptr_data.detectors.vinvl.options import VinvlOptions
 from mvptr_data.detectors.vinvl.pixels import PreparedImage, prepare, to_input

@@ -23,15 +23,13 @@ from typing import IO, Any
 
 import fsspec
 import fsspec.core
-from fsspec.spec import AbstractFileSystem
 
 from mvptr_data.errors import DamagedFileError, InputError, OutputError
+from mvptr_data.uploads import upload
 
 TEMPORARY_SUFFIX = ".tmp"
 
 _PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9.+-]*://")
-#: Stores whose upload of a file ends in one request that makes it visible: before it, no reader sees anything of it.
-_OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "oci", "hf"})
 #: Protocols of what only one process has.
 _PROCESS_LOCAL = frozenset({"memory"})
 #: What a full or read-only output answers.
@@ -157,7 +155,7 @@ class Store:
         """The bare names of all that is directly in `folder`, folders too, sorted; empty where there is no such folder."""
         try:
             if self.is_local:
-                return sorted(os.listdir(self.path(folder)))
+                return sorted(entry.name for entry in Path(self.path(folder)).iterdir())
             filesystem, root = _filesystem(self.root)
             top = f"{root}/{folder}".rstrip("/")
             found = filesystem.ls(top, detail=False, refresh=True)
@@ -194,10 +192,11 @@ class Store:
         """A binary file that takes its name only when the block ends well: local temporary, fsync, rename (or one upload)."""
         if not self.is_local:
             with tempfile.NamedTemporaryFile() as local:
-                yield local  # type: ignore[misc]
+                yield local
                 local.flush()
                 filesystem, root = _filesystem(self.root)
-                _upload(filesystem, local.name, f"{root}/{name}")
+                folder, _, base = f"{root}/{name}".rpartition("/")
+                upload(filesystem, local.name, f"{folder}/{base}", temporary=f"{folder}/{_temporary(base)}")
             return
         target = Path(self.path(name))
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -210,7 +209,8 @@ class Store:
                 os.fsync(file.fileno())
                 file.close()
             except BaseException:
-                with contextlib.suppress(OSError):  # on a full disk there is no room for its buffer; the first error counts
+                # On a full disk there is no room for its buffer either; the first error counts.
+                with contextlib.suppress(OSError):
                     file.close()
                 raise
             temporary.replace(target)
@@ -279,39 +279,6 @@ class Store:
 def _temporary(base: str) -> str:
     """A name of its own for what becomes `base`; `Store.remove_temporaries` knows it."""
     return f".{base}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
-
-
-def _upload(filesystem: Any, local: str, target: str) -> None:
-    """Copy the file `local` to `target`, whole or not at all, whatever breaks in."""
-    folder, _, base = target.rpartition("/")
-    filesystem.makedirs(folder, exist_ok=True)
-    protocols = {filesystem.protocol} if isinstance(filesystem.protocol, str) else set(filesystem.protocol)
-    if protocols & _OBJECT_STORES:
-        filesystem.put_file(local, target)
-        return
-    temporary = f"{folder}/{_temporary(base)}"
-    try:
-        filesystem.put_file(local, temporary)
-        _rename(filesystem, temporary, target)
-    except BaseException:
-        with contextlib.suppress(Exception):  # every backend has its own family of errors; the first one counts
-            filesystem.rm_file(temporary)
-        raise
-
-
-def _rename(filesystem: Any, old: str, new: str) -> None:
-    """Give a remote file its name, also where another has it."""
-    if type(filesystem).mv is AbstractFileSystem.mv:  # it copies, and takes [ ] in names for patterns
-        filesystem.cp_file(old, new)
-        filesystem.rm_file(old)
-        return
-    try:
-        filesystem.mv(old, new)
-    except Exception:
-        if not filesystem.exists(new):
-            raise
-        filesystem.rm_file(new)  # some servers do not rename over a file
-        filesystem.mv(old, new)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -5,7 +5,8 @@ In: the shard's files, as the index names them. Out: files, and last a note of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -18,10 +19,11 @@ from mvptr_data.dataset.shards import read_rows
 from mvptr_data.dataset.tar import TarWriter
 from mvptr_data.errors import DamagedFileError
 from mvptr_data.keys import encode_key
-from mvptr_data.storage import Store
+from mvptr_data.storage import Store, output_errors
 from pipelines.vinvl_tsv import features_line, predictions_line
 
 PARTS = "parts"
+_NOTE = re.compile(rf"{PARTS}/(\d{{5,}})\.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +50,15 @@ class ExportShard:
 
 
 def export_part(task: ExportTask, shard: ExportShard) -> dict[str, Any]:
-    """Write one shard's files; returns their note. Idempotent: the same bytes whenever and wherever it runs."""
+    """Write one shard's files; returns their note. Idempotent: the same bytes whenever and wherever it runs.
+
+    Raises `OutputError` where the target is full or read-only, `DamagedFileError`.
+    """
     store, target = Store(task.root), Store(task.target)
-    facts = _write_lines(store, target, task, shard) if task.files else _write_tar(store, target, shard)
-    note = {"identity": task.identity, "shard": shard.number, **facts}
-    target.write_json(_note(shard.number), note)
+    with output_errors(target):  # the data set is only read
+        facts = _write_lines(store, target, task, shard) if task.files else _write_tar(store, target, shard)
+        note = {"identity": task.identity, "shard": shard.number, **facts}
+        target.write_json(_note(shard.number), note)
     return {name: note[name] for name in ("shard", "samples", "bytes")}
 
 
@@ -67,12 +73,33 @@ def read_note(target: Store, shard: int, identity: str) -> dict[str, Any] | None
     return note if all(target.size(name) == size for name, size in note["bytes"].items()) else None
 
 
+def remove_parts(target: Store, identity: str, files: Sequence[str]) -> None:
+    """Remove this export's parts and their notes, then their folder where nothing else is in it.
+
+    A note goes after its part, so that what is left when this breaks off is still known.
+    """
+    for name in target.names(PARTS):
+        if (found := _NOTE.fullmatch(name)) and _identity(target, name) == identity:
+            for file in files:
+                target.remove(part_name(int(found[1]), file))
+            target.remove(name)
+    target.remove_empty_folder(PARTS)
+
+
 def tar_name(shard: int) -> str:
     return f"{shard:05d}.tar"
 
 
 def part_name(shard: int, file: str) -> str:
     return f"{PARTS}/{shard:05d}.{file}.tsv"
+
+
+def _identity(target: Store, note: str) -> Any:
+    """Whose a note is; None where it is not ours to say."""
+    try:
+        return target.read_json(note).get("identity")
+    except (FileNotFoundError, DamagedFileError):
+        return None
 
 
 def _note(shard: int) -> str:

@@ -13,12 +13,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mvptr_data.dataset import layout
 from mvptr_data.dataset.fields import configuration_differences
 from mvptr_data.dataset.locks import hold_lock
 from mvptr_data.dataset.manifest import load_index, load_manifest
@@ -29,7 +29,7 @@ from mvptr_data.errors import (
     IncompleteError,
     InputError,
 )
-from mvptr_data.storage import Store, digest
+from mvptr_data.storage import Store, check_shared, digest, output_errors
 from pipelines.cluster import Cluster, ClusterOptions, TaskFailure, open_cluster
 from pipelines.console import Reporter, reporting
 from pipelines.export_parts import (
@@ -40,6 +40,7 @@ from pipelines.export_parts import (
     export_part,
     part_name,
     read_note,
+    remove_parts,
     tar_name,
 )
 
@@ -53,6 +54,12 @@ FEATURE_PLACES: dict[str, tuple[tuple[str, ...], bool]] = {
     "separate": (("predictions", "features"), False),
     "both": (("predictions", "features"), True),
 }
+#: Beside an export, and what a killed writer of its first file leaves: not the work of others.
+_BESIDE = re.compile(rf"locks|logs|\.{re.escape(EXPORT)}\..*\.tmp")
+#: What killed writers left of an export's files is a temporary of these.
+_OURS = re.compile(
+    r"(export\.json|imageid2idx\.json|(predictions|features)\.(tsv|lineidx)|\d{5,}\.(tar|json|\w+\.tsv))\."
+)
 _BLOCK = 4 << 20
 _ELSEWHERE = "Give another target folder."
 
@@ -84,15 +91,17 @@ def export_shards(
 
     Raises `IncompleteError` where nothing is published or a shard could not be done, `DamagedFileError` for shards that are not
     what the index says, `ConfigurationMismatchError` where `target` holds another export, `InputError` where it holds
-    something else, `BusyError`.
+    anything else, `OutputError` where it cannot be written, `BusyError`.
     """
     cluster = cluster or ClusterOptions()
-    store, goal = Store.at(out), Store.at(target)
     if form not in FORMATS or features not in FEATURE_PLACES:
         raise InputError(
             f"there is no format {form!r} with features {features!r}",
             f"Formats are {', '.join(FORMATS)}; features of VinVL TSV may be {', '.join(FEATURE_PLACES)}.",
         )
+    if cluster.cluster != "inline":
+        check_shared(out, target)
+    store, goal = Store.at(out), Store.at(target)
     with reporting(quiet=quiet) as reporter:
         started = time.monotonic()
         manifest = load_manifest(store)
@@ -103,53 +112,70 @@ def export_shards(
             "features": features if form == "vinvl-tsv" else None,
             "export": EXPORT_VERSION,
         }
-        if (found := _found(goal, configuration)) is not None and found["finished"]:
-            reporter.say(f"{goal.root} has this export already: {found['samples']:,} samples")
-            goal.remove_folder(PARTS)
-            return ExportSummary(
-                files={name: facts["bytes"] for name, facts in found["files"].items()},
-                samples=found["samples"],
-                shards_written=0,
-                shards_kept=manifest["shards"],
-                seconds=time.monotonic() - started,
-            )
-        shards = _shards(store, manifest, list(LINE_FIELDS) if files else list(manifest["fields"]))
-        task = ExportTask(root=store.root, target=goal.root, files=files, inline=inline, identity=digest(configuration))
-        with hold_lock(goal, "export"):
-            _store(goal, configuration, {"finished": False})
-            report = reporter.keep_log(goal, "export")
-            for folder in ("", PARTS):
-                goal.remove_temporaries(folder)
-            missing = [shard for shard in shards if read_note(goal, shard.number, task.identity) is None]
-            if kept := len(shards) - len(missing):
-                reporter.say(f"{kept} of {len(shards)} shards are exported and kept")
-            if missing:
-                with open_cluster(cluster, report=report) as running:
-                    _write(running, reporter, task, missing)
-            notes = [_note(goal, shard, task) for shard in shards]
-            written = _join(goal, reporter, files, notes) if files else _tars(notes)
-            samples = sum(note["samples"] for note in notes)
-            _store(goal, configuration, {"finished": True, "samples": samples, "files": written})
-            goal.remove_folder(PARTS)
-        total = sum(facts["bytes"] for facts in written.values())
-        reporter.say(f"{samples:,} samples in {len(written):,} files, {total / 1e6:,.1f} MB, in {goal.root}")
+        identity, written, known = digest(configuration), 0, True
+        found = _finished(goal, configuration)
+        if found is None or goal.exists(PARTS):
+            task = ExportTask(root=store.root, target=goal.root, files=files, inline=inline, identity=identity)
+            shards = _shards(store, manifest, list(LINE_FIELDS) if files else list(manifest["fields"]))
+            with hold_lock(goal, "export"):
+                found = _finished(goal, configuration)  # another process may have written it just before
+                if found is None:
+                    known = False
+                    found, written = _export(goal, reporter, cluster, configuration, task, shards)
+                _remove_temporaries(goal)
+                remove_parts(goal, identity, files)
+        total = sum(facts["bytes"] for facts in found["files"].values())
+        what = f"{found['samples']:,} samples in {len(found['files']):,} files, {total / 1e6:,.1f} MB"
+        reporter.say(f"{goal.root} has this export already: {what}" if known else f"{what}, in {goal.root}")
     return ExportSummary(
-        files={name: facts["bytes"] for name, facts in written.items()},
-        samples=samples,
-        shards_written=len(missing),
-        shards_kept=len(shards) - len(missing),
+        files={name: facts["bytes"] for name, facts in found["files"].items()},
+        samples=found["samples"],
+        shards_written=written,
+        shards_kept=manifest["shards"] - written,
         seconds=time.monotonic() - started,
     )
 
 
-def _found(goal: Store, configuration: dict[str, Any]) -> dict[str, Any] | None:
-    """What `export.json` of the target says; None where the target is new."""
+def _export(
+    goal: Store,
+    reporter: Reporter,
+    cluster: ClusterOptions,
+    configuration: dict[str, Any],
+    task: ExportTask,
+    shards: Sequence[ExportShard],
+) -> tuple[dict[str, Any], int]:
+    """Claim the target, write what is missing, and commit; what `export.json` says then, and how many shards were written."""
+    _store(goal, configuration, {"finished": False})
+    report = reporter.keep_log(goal, "export")
+    _remove_temporaries(goal)
+    missing = [shard for shard in shards if read_note(goal, shard.number, task.identity) is None]
+    if kept := len(shards) - len(missing):
+        reporter.say(f"{kept} of {len(shards)} shards are exported and kept")
+    if missing:
+        with open_cluster(cluster, report=report) as running:
+            _write(running, reporter, task, missing)
+    notes = [_note(goal, shard, task) for shard in shards]
+    files = _join(goal, reporter, task.files, notes) if task.files else _tars(notes)
+    facts = {"finished": True, "samples": sum(note["samples"] for note in notes), "files": files}
+    _store(goal, configuration, facts)
+    return facts, len(missing)
+
+
+def _remove_temporaries(goal: Store) -> None:
+    for folder in ("", PARTS):
+        goal.remove_temporaries(folder, lambda base: _OURS.match(base) is not None)
+
+
+def _finished(goal: Store, configuration: dict[str, Any]) -> dict[str, Any] | None:
+    """What `export.json` says of an export that is whole; None where the target is new, or the export is not finished."""
     try:
         found = goal.read_json(EXPORT)
     except FileNotFoundError:
-        strangers = [name for name in goal.names("") if not name.rsplit("/", 1)[-1].startswith(".")]
-        if strangers or goal.exists(layout.PLAN):
-            raise InputError(f"{goal.root} holds files that are no export of this program", _ELSEWHERE) from None
+        if strangers := [name for name in goal.entries("") if not _BESIDE.fullmatch(name)]:
+            raise InputError(
+                f"{goal.root} is not empty, and what it holds ({strangers[0]!r}) is no export of this program",
+                _ELSEWHERE,
+            ) from None
         return None
     if found.get("version") != EXPORT_VERSION:
         raise FormatVersionError(
@@ -159,20 +185,22 @@ def _found(goal: Store, configuration: dict[str, Any]) -> dict[str, Any] | None:
         raise ConfigurationMismatchError(
             f"{goal.root} holds another export (stored -> asked): {'; '.join(differences)}", _ELSEWHERE
         )
-    if found.get("finished"):
-        gone = [name for name, facts in found["files"].items() if goal.size(name) != facts["bytes"]]
-        if gone:
-            raise DamagedFileError(
-                f"{goal.root} lacks {gone[0]} as {EXPORT} promises it", f"Remove {EXPORT} and the files beside it."
-            )
+    if not found.get("finished"):
+        return None
+    gone = [name for name, facts in found["files"].items() if goal.size(name) != facts["bytes"]]
+    if gone:
+        raise DamagedFileError(
+            f"{goal.root} lacks {gone[0]} as {EXPORT} promises it", f"Remove {EXPORT} and the files beside it."
+        )
     return found
 
 
 def _store(goal: Store, configuration: dict[str, Any], facts: dict[str, Any]) -> None:
-    goal.write_json(
-        EXPORT,
-        {"version": EXPORT_VERSION, "configuration": configuration, "digest": digest(configuration), **facts},
-    )
+    with output_errors(goal):
+        goal.write_json(
+            EXPORT,
+            {"version": EXPORT_VERSION, "configuration": configuration, "digest": digest(configuration), **facts},
+        )
 
 
 def _shards(store: Store, manifest: dict[str, Any], fields: Sequence[str]) -> list[ExportShard]:
@@ -250,7 +278,7 @@ def _join(
 def _stream(goal: Store, name: str, pieces: Iterator[bytes]) -> dict[str, Any]:
     """Write a file from pieces; its facts."""
     sha256, size = hashlib.sha256(), 0
-    with goal.writing(name) as out:
+    with output_errors(goal), goal.writing(name) as out:
         for piece in pieces:
             out.write(piece)
             sha256.update(piece)

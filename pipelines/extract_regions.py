@@ -22,11 +22,12 @@ from mvptr_data.dataset.plan import Plan, PlannedInputs, append_plan, check_same
 from mvptr_data.errors import InputError
 from mvptr_data.sources.decoding import DecodeOptions
 from mvptr_data.sources.images import ImageRef, list_images
-from mvptr_data.storage import Store
+from mvptr_data.storage import Store, check_shared
 from pipelines.console import Reporter, reporting
 from pipelines.detector_runner import DetectorChoice, detector_runner
 from pipelines.extract_shard import ShardTask, extract_shard, probe_shard, regions_configuration, retry_shard
 from pipelines.runs.run import (
+    MakePlan,
     RegionsSummary,
     RunOptions,
     Workers,
@@ -83,21 +84,21 @@ def extract_regions(
     store = Store.at(out)
     source = {"images": Store.at(images).root, "split": split, "root": root}
 
-    def begin() -> Callable[[Reporter], Plan]:
+    def begin() -> MakePlan:
         refs = None if store.exists(layout.PLAN) else _listing(store, images, split, root)
 
-        def plan(reporter: Reporter) -> Plan:
+        def plan(reporter: Reporter, check: Callable[[], None]) -> Plan:
             # A plan may have been written by another run since the listing began, just before this run took the lock.
             if refs is None or store.exists(layout.PLAN):
                 stored = load_plan(store)
                 check_same_plan(stored, store, source, samples_per_shard)
                 return said_plan(reporter, stored)
-            write = partial(write_plan, store, source=source, samples_per_shard=samples_per_shard)
+            write = partial(write_plan, store, source=source, samples_per_shard=samples_per_shard, check=check)
             return counted_plan(reporter, "images", refs, write)
 
         return plan
 
-    return _extract(store, begin, ExtractionOptions(**options), "extract-regions")
+    return _extract(store, images, begin, ExtractionOptions(**options), "extract-regions")
 
 
 def add_images(
@@ -120,11 +121,11 @@ def add_images(
     store = Store.at(out)
     source = {"images": Store.at(images).root, "split": split, "root": root}
 
-    def begin() -> Callable[[Reporter], Plan]:
+    def begin() -> MakePlan:
         load_plan(store)
         listing = list_images(images, split=split, root=root)
 
-        def plan(reporter: Reporter) -> Plan:
+        def plan(reporter: Reporter, check: Callable[[], None]) -> Plan:
             stored = load_plan(store)
             planned = PlannedInputs(store, stored)
             new = (ref for ref in listing if ref not in planned)
@@ -135,19 +136,21 @@ def add_images(
                 )
                 return stored
             size = samples_per_shard or stored.parts[0].samples_per_shard
-            write = partial(append_plan, store, stored, source=source, samples_per_shard=size)
+            write = partial(append_plan, store, stored, source=source, samples_per_shard=size, check=check)
             return counted_plan(reporter, "images", chain([first], new), write, before=stored)
 
         return plan
 
-    return _extract(store, begin, ExtractionOptions(**options), "add")
+    return _extract(store, images, begin, ExtractionOptions(**options), "add")
 
 
 def _extract(
-    store: Store, begin: Callable[[], Callable[[Reporter], Plan]], options: ExtractionOptions, command: str
+    store: Store, images: str, begin: Callable[[], MakePlan], options: ExtractionOptions, command: str
 ) -> RegionsSummary:
     """The run itself. `begin` looks at the input before anything is written; what it returns makes the plan, under its lock."""
     with reporting(quiet=options.quiet) as reporter, ExitStack() as stack:
+        if options.cluster.cluster != "inline":
+            check_shared(images, store.root)
         if options.cluster.works_here:  # a detector that cannot be used says so before anything is written
             options = _one_process_for_the_gpu(options, reporter)
         make_plan = begin()

@@ -10,17 +10,12 @@ In: a planned shard. Out: its tar, its parquet with a row for every input, its r
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
-import os
-import platform
-import socket
 import time
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
@@ -30,12 +25,12 @@ from mvptr_data.dataset import layout
 from mvptr_data.dataset.fields import OK, REGIONS, stem
 from mvptr_data.dataset.manifest import load_index, load_manifest
 from mvptr_data.dataset.plan import read_rows, ref_of
-from mvptr_data.dataset.receipts import Receipt, read_receipt
+from mvptr_data.dataset.receipts import Receipt, is_finished, read_receipt
 from mvptr_data.dataset.records import encode_regions
 from mvptr_data.dataset.shards import ShardWriter, shard_writer
 from mvptr_data.dataset.shards import read_rows as read_field_rows
 from mvptr_data.detectors import Detector, Regions
-from mvptr_data.errors import ConfigurationMismatchError, IncompleteError, MvptrError, OutputError, SampleFault
+from mvptr_data.errors import ConfigurationMismatchError, IncompleteError, MvptrError, SampleFault
 from mvptr_data.sources.decoding import DecodeOptions, decode_image
 from mvptr_data.sources.images import read_image_bytes
 from mvptr_data.storage import Store, digest
@@ -47,10 +42,8 @@ from pipelines.detector_runner import (
     is_out_of_memory,
     reason_of,
 )
+from pipelines.environment import environment
 from pipelines.overlap import in_batches, map_ahead, prefetch
-
-#: What a full or read-only output answers.
-_OUTPUT_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +64,11 @@ def extract_shard(task: ShardTask, shard: int, poison: Set[int] = frozenset()) -
     `poison`: positions of inputs that are known to end the process; they are recorded, not touched.
     """
     store = Store(task.root)
+    if is_finished(store, REGIONS.name, shard, task.configuration_digest):
+        # Its worker died after it had written the shard and before anyone had heard of it.
+        found = read_receipt(store, REGIONS.name, shard)
+        assert found is not None, "a finished shard has a receipt"
+        return found
     work = _Work(task, poison)
     with (
         contextlib.closing(work.samples(read_rows(store, shard))) as samples,
@@ -251,39 +249,28 @@ class _Work:
             with contextlib.suppress(metadata.PackageNotFoundError):
                 versions[package] = metadata.version(package)
         return {
+            **environment(),
             **versions,
-            "machine": platform.machine(),
-            "python": platform.python_version(),
             "threads": str(self.task.threads),
-            "host": socket.gethostname(),
-            "finished": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
             **({"memory": self._runner.note} if self._runner.note else {}),
         }
 
 
 @contextlib.contextmanager
 def _writing(store: Store, shard: int, work: _Work, generation: int) -> Iterator[tuple[ShardWriter, list[Receipt]]]:
-    """The shard's writer. Raises `OutputError` where the output is full or read-only: no other shard can be written either."""
-    environment: dict[str, str] = {}
-    try:
-        with shard_writer(
-            store,
-            REGIONS,
-            shard,
-            configuration_digest=work.task.configuration_digest,
-            generation=generation,
-            seconds=work.seconds,
-            environment=environment,
-        ) as writing:
-            yield writing
-            environment |= work.environment()
-    except OSError as error:
-        if error.errno not in _OUTPUT_ERRORS:
-            raise
-        raise OutputError(
-            f"cannot write to {store.root}: {os.strerror(error.errno)}",
-            "Make room there and run the same command again; finished shards are kept.",
-        ) from error
+    """The shard's writer; its receipt says how the work went."""
+    said: dict[str, str] = {}
+    with shard_writer(
+        store,
+        REGIONS,
+        shard,
+        configuration_digest=work.task.configuration_digest,
+        generation=generation,
+        seconds=work.seconds,
+        environment=said,
+    ) as writing:
+        yield writing
+        said |= work.environment()
 
 
 def _is_sound(store: Store, receipt: Receipt) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -35,8 +35,9 @@ from mvptr_data.sources.feature_refs import (
 from mvptr_data.sources.files import absolute
 from mvptr_data.sources.refs import ImageRef
 from mvptr_data.sources.tsv_lines import check_tsv, list_lines, stored_offsets
-from mvptr_data.storage import Store
+from mvptr_data.storage import Store, check_shared
 from pipelines.console import Reporter, reporting
+from pipelines.environment import environment
 from pipelines.runs.run import (
     RegionsSummary,
     RunOptions,
@@ -83,6 +84,8 @@ def import_features(
     `FailureBudgetError`, `IncompleteError` (some shards could not be done; the others are).
     """
     how = RunOptions(**options)
+    if how.cluster.cluster != "inline":
+        check_shared(features, predictions, sizes, out)
     store = Store.at(out)
     with reporting(quiet=how.quiet) as reporter, ExitStack() as stack:
         source, origin = _source(features, predictions, sizes, form, default_tag, split)
@@ -97,13 +100,13 @@ def import_features(
             "feature_dtype": "float16",
         }
 
-        def plan(reporter: Reporter) -> Plan:
+        def plan(reporter: Reporter, check: Callable[[], None]) -> Plan:
             # A plan may have been written by another run since `refs` were listed, just before this run took the lock.
             if refs is None or store.exists(layout.PLAN):
                 stored = load_plan(store)
                 check_same_plan(stored, store, origin, samples_per_shard)
                 return said_plan(reporter, stored)
-            write = partial(write_plan, store, source=origin, samples_per_shard=samples_per_shard)
+            write = partial(write_plan, store, source=origin, samples_per_shard=samples_per_shard, check=check)
             return counted_plan(reporter, "lines", refs, write)
 
         workers = Workers(stack, how.cluster, reporter.keep_log(store, "import-tsv"), reporter.say)
@@ -117,10 +120,15 @@ def import_shard(task: ImportTask, shard: int) -> Receipt:
     """Read the lines of one shard and write it; returns its receipt. Idempotent: the same bytes whenever and wherever it runs."""
     store = Store(task.root)
     seconds: defaultdict[str, float] = defaultdict(float)
-    with shard_writer(store, REGIONS, shard, configuration_digest=task.configuration_digest, seconds=seconds) as (
-        writer,
-        receipts,
-    ):
+    written_by: dict[str, str] = {}
+    with shard_writer(
+        store,
+        REGIONS,
+        shard,
+        configuration_digest=task.configuration_digest,
+        seconds=seconds,
+        environment=written_by,
+    ) as (writer, receipts):
         for row in read_rows(store, shard):
             key, start = row["key"], time.perf_counter()
             try:
@@ -134,6 +142,7 @@ def import_shard(task: ImportTask, shard: int) -> Receipt:
             writer.add(key, members, facts)
             seconds["read"] += read - start
             seconds["write"] += time.perf_counter() - read
+        written_by |= environment()
     return receipts[0]
 
 

@@ -24,21 +24,34 @@ class Failure:
     position: int
 
 
-def list_failures(out: str, classes: Collection[str] = (), field: str = "regions") -> Iterator[Failure]:
-    """The failures of `out`'s finished shards, in plan order; only those of `classes` where any are given.
+class Failures:
+    """The failures of a data set's finished shards, in plan order; made by `list_failures`, read as they are iterated.
 
-    Opens only the shards whose receipts count such faults. Raises `InputError` for an unknown class, `IncompleteError`
-    without a plan.
+    `shards` is how many there are, `unfinished` how many of those passed so far have no receipt, or one that cannot be read or
+    whose rows are gone: nobody knows yet what fails in them.
     """
-    if unknown := sorted(set(classes) - FAULT_CLASSES.keys()):
-        raise InputError(f"there is no class {', '.join(unknown)}", f"The classes are: {', '.join(FAULT_CLASSES)}.")
-    store = Store.at(out)
-    plan = load_plan(store)
-    for shard, receipt in read_receipts(store, FIELDS[field].name, range(plan.shards)):
-        if receipt is None or not any(not classes or name in classes for name in receipt.faults):
-            continue
-        for row in read_rows(store, receipt.rows.name, ["position", "key", "status", "error_class", "message"]):
-            if row["status"] != OK and (not classes or row["error_class"] in classes):
+
+    def __init__(self, store: Store, shards: int, classes: Collection[str], field: str) -> None:
+        self._store, self._classes, self._field = store, classes, field
+        self.shards = shards
+        self.unfinished = 0
+
+    def __iter__(self) -> Iterator[Failure]:
+        self.unfinished = 0
+        for shard, receipt in read_receipts(self._store, self._field, range(self.shards)):
+            if receipt is None:
+                self.unfinished += 1
+            elif any(not self._classes or name in self._classes for name in receipt.faults):
+                yield from self._of_shard(shard, receipt.rows.name)
+
+    def _of_shard(self, shard: int, name: str) -> Iterator[Failure]:
+        try:
+            rows = read_rows(self._store, name, ["position", "key", "status", "error_class", "message"])
+        except FileNotFoundError:
+            self.unfinished += 1
+            return
+        for row in rows:
+            if row["status"] != OK and (not self._classes or row["error_class"] in self._classes):
                 yield Failure(
                     error_class=row["error_class"],
                     key=row["key"],
@@ -46,3 +59,15 @@ def list_failures(out: str, classes: Collection[str] = (), field: str = "regions
                     shard=shard,
                     position=row["position"],
                 )
+
+
+def list_failures(out: str, classes: Collection[str] = (), field: str = "regions") -> Failures:
+    """The failures of `out`; only those of `classes` where any are given.
+
+    Opens only the shards whose receipts count such faults. Raises `InputError` for an unknown class, `IncompleteError`
+    without a plan.
+    """
+    if unknown := sorted(set(classes) - FAULT_CLASSES.keys()):
+        raise InputError(f"there is no class {', '.join(unknown)}", f"The classes are: {', '.join(FAULT_CLASSES)}.")
+    store = Store.at(out)
+    return Failures(store, load_plan(store).shards, classes, FIELDS[field].name)

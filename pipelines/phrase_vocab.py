@@ -24,7 +24,7 @@ from mvptr_data.dataset.locks import hold_lock
 from mvptr_data.dataset.tables import described, open_table, table_writer
 from mvptr_data.errors import InputError
 from mvptr_data.phrases import PhraseVocabulary, PhraseWords
-from mvptr_data.storage import Store, digest
+from mvptr_data.storage import Store, check_shared, digest
 from pipelines.cluster import Cluster, ClusterOptions, open_cluster
 from pipelines.console import Reporter, reporting
 from pipelines.parse_captions import STAGING, ParserChoice, caption_configuration, parsed_captions
@@ -73,6 +73,8 @@ def build_phrase_vocab(
     parser, cluster = parser or ParserChoice(), cluster or ClusterOptions()
     if min_sentences < 1:
         raise InputError(f"min_sentences is {min_sentences}", "Give a number of at least 1.")
+    if cluster.cluster != "inline":
+        check_shared(out, *captions)
     store = Store.at(out)
     with reporting(quiet=quiet) as reporter:
         started = time.monotonic()

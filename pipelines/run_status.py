@@ -11,23 +11,28 @@ from typing import Any
 from mvptr_data.dataset.fields import REGIONS
 from mvptr_data.dataset.locks import WHOLE, LiveLock, live_locks
 from mvptr_data.dataset.plan import load_plan
-from mvptr_data.dataset.receipts import Receipt
+from mvptr_data.dataset.receipts import Receipt, is_intact, read_receipt
+from mvptr_data.errors import DamagedFileError
 from mvptr_data.storage import Store
 from pipelines.console import duration, pace
-from pipelines.runs.progress import read_receipts
+from pipelines.overlap import map_ahead
+from pipelines.runs.progress import READERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatus:
     """The state of a data set's regions.
 
-    `running`: the processes at work, as "host pid" with the slice; `faults`: failed inputs by class; `rate`: inputs a second
-    since the oldest of the running began, None where nothing runs or nothing was finished yet; `seconds_left` at that rate;
-    `phases`: seconds of work by phase, summed over shards and workers.
+    `shards_done` have a sound receipt and files of the sizes it says. `unreadable` have a receipt that cannot be read, `torn` one
+    whose files are gone or short; a run does both again. `running`: the processes at work, as "host pid" with the slice;
+    `faults`: failed inputs by class; `rate`: inputs a second since the oldest of the running began, None where nothing runs or
+    nothing was finished yet; `seconds_left` at that rate; `phases`: seconds of work by phase, summed over shards and workers.
     """
 
     shards: int
     shards_done: int
+    unreadable: int
+    torn: int
     inputs: int
     inputs_done: int
     ok: int
@@ -49,11 +54,14 @@ def run_status(out: str) -> RunStatus:
     since = min((lock.since for lock in locks), default=None)
     counts: Counter[str] = Counter()
     phases: Counter[str] = Counter()
-    done = inputs_done = lately = 0
-    for shard, receipt in read_receipts(store, REGIONS.name, range(plan.shards)):
+    states: Counter[str] = Counter()
+    inputs_done = lately = 0
+    for shard, (state, receipt) in map_ahead(
+        lambda shard: (shard, _state(store, shard)), range(plan.shards), threads=READERS, ahead=4 * READERS
+    ):
+        states[state] += 1
         if receipt is None:
             continue
-        done += 1
         inputs_done += plan.rows[shard]
         counts.update(receipt.counts)
         phases.update(receipt.seconds)
@@ -63,7 +71,9 @@ def run_status(out: str) -> RunStatus:
     rate = lately / elapsed if lately and elapsed > 0 else None
     return RunStatus(
         shards=plan.shards,
-        shards_done=done,
+        shards_done=states["done"],
+        unreadable=states["unreadable"],
+        torn=states["torn"],
         inputs=plan.images,
         inputs_done=inputs_done,
         ok=counts["ok"],
@@ -87,6 +97,12 @@ def render_status(status: RunStatus) -> str:
         f"failed   {failed:,}" + (f" ({listed})" if failed else ""),
         f"running  {'; '.join(status.running) or 'nothing'}",
     ]
+    if status.unreadable:
+        lines.append(f"damaged  {status.unreadable:,} receipts cannot be read; their shards are not counted as done")
+    if status.torn:
+        lines.append(
+            f"torn     {status.torn:,} shards have receipts but their files are gone or short; not counted as done"
+        )
     if status.rate is not None:
         lines.append(f"rate     {pace(status.rate)}")
     if status.seconds_left is not None:
@@ -94,6 +110,18 @@ def render_status(status: RunStatus) -> str:
     if status.phases:
         lines.append("work     " + ", ".join(f"{name} {duration(spent)}" for name, spent in status.phases.items()))
     return "\n".join(lines)
+
+
+def _state(store: Store, shard: int) -> tuple[str, Receipt | None]:
+    """What became of a shard, and its receipt where it is done."""
+    try:
+        receipt = read_receipt(store, REGIONS.name, shard)
+    except DamagedFileError:
+        return "unreadable", None
+    if receipt is None:
+        return "missing", None
+    intact = is_intact(store, receipt, receipt.configuration_digest)
+    return ("done", receipt) if intact else ("torn", None)
 
 
 def _finished(receipt: Receipt) -> float:

@@ -20,7 +20,7 @@ from typing import Any
 from mvptr_data.dataset import layout
 from mvptr_data.dataset.captions import CaptionStore
 from mvptr_data.dataset.fields import REGIONS, TEXT, FieldState, claim_generation, load_state
-from mvptr_data.dataset.locks import hold_lock
+from mvptr_data.dataset.locks import Held, hold_lock
 from mvptr_data.dataset.manifest import publish
 from mvptr_data.dataset.plan import Plan, load_plan
 from mvptr_data.dataset.plan import read_rows as read_plan_rows
@@ -29,7 +29,7 @@ from mvptr_data.dataset.records import Caption, TextPhrase, encode_text
 from mvptr_data.dataset.shards import aligned_samples, shard_writer
 from mvptr_data.errors import IncompleteError, SampleFault
 from mvptr_data.phrases import PhraseVocabulary
-from mvptr_data.storage import Store
+from mvptr_data.storage import Store, check_shared
 from pipelines.cluster import Cluster, ClusterOptions, once_per_process, open_cluster
 from pipelines.console import Reporter, reporting
 from pipelines.match_captions import KEYLESS, STAGING, match_captions, matched_rows, staging, unmatched_captions
@@ -60,21 +60,24 @@ def write_shards(
     Raises `IncompleteError` where regions or captions are not finished, `InputError`, `DamagedFileError`, `BusyError`.
     """
     cluster = cluster or ClusterOptions()
+    if cluster.cluster != "inline":
+        check_shared(out, vocab)
     store = Store.at(out)
     with reporting(quiet=quiet) as reporter:
         started = time.monotonic()
-        plan = load_plan(store)
-        regions = _finished_regions(store, plan)
-        captions = CaptionStore.load(store)
-        vocabulary = _own_vocabulary(store, captions) if vocab is None else PhraseVocabulary.load(vocab)
-        # How it was counted too, for the vocabulary's file is published with the text and must not change under its name.
-        configuration = {
-            "plan": plan.digest,
-            "captions": captions.digest,
-            "vocabulary": vocabulary.digest,
-            "counting": dict(vocabulary.configuration),
-        }
-        with hold_lock(store, TEXT.name):
+        load_plan(store)  # where there is none, no lock makes the folder
+        with hold_lock(store, TEXT.name) as held:  # before the receipts are read: gc removes nothing from here on
+            plan = load_plan(store)
+            regions = _finished_regions(store, plan)
+            captions = CaptionStore.load(store)
+            vocabulary = _own_vocabulary(store, captions) if vocab is None else PhraseVocabulary.load(vocab)
+            # How it was counted too, for its file is published with the text and must not change under its name.
+            configuration = {
+                "plan": plan.digest,
+                "captions": captions.digest,
+                "vocabulary": vocabulary.digest,
+                "counting": dict(vocabulary.configuration),
+            }
             report = reporter.keep_log(store, "write-shards")
             state = claim_generation(store, TEXT.name, configuration)
             vocabulary.save(store, layout.published_vocabulary(state.generation))
@@ -86,12 +89,11 @@ def write_shards(
             if missing or unmatched is None:
                 with open_cluster(cluster, report=report) as running:
                     unmatched = match_captions(store, reporter, running, plan, captions)
-                    _write(store, reporter, running, plan, captions, state, missing)
+                    _write(store, reporter, running, plan, captions, state, missing, held)
                 store.remove_temporaries(TEXT.name)  # of workers that were killed on the way
             texts = [_receipt(store, state, TEXT.name, shard) for shard in range(plan.shards)]
-            samples = sum(
-                aligned_samples(store, [one.rows.name, two.rows.name]) for one, two in zip(regions, texts, strict=True)
-            )
+            samples = sum(_aligned(store, pair) for pair in zip(regions, texts, strict=True))
+            held.check()
             manifest = _publish(store, plan, [*regions, *texts], state, samples, captions, vocabulary, unmatched)
             store.remove_folder(STAGING)
         totals = manifest["fields"][TEXT.name]["totals"]
@@ -143,10 +145,21 @@ def _receipt(store: Store, state: FieldState, field: str, shard: int) -> Receipt
     """A shard's receipt; it was there a moment ago. Only a task of an earlier run, still alive somewhere, can change it."""
     receipt = read_receipt(store, field, shard)
     if receipt is None or receipt.configuration_digest != state.digest:
-        raise IncompleteError(
-            f"{store.path(layout.receipt(field, shard))} was changed by another run", "Run the same command again."
-        )
+        raise _changed(store, layout.receipt(field, shard))
     return receipt
+
+
+def _aligned(store: Store, receipts: Sequence[Receipt]) -> int:
+    """The samples of a shard, from the receipts of its fields. Raises `IncompleteError` where their rows have vanished."""
+    try:
+        return aligned_samples(store, [receipt.rows.name for receipt in receipts])
+    except FileNotFoundError as error:
+        gone = next((one.rows.name for one in receipts if not store.exists(one.rows.name)), receipts[0].rows.name)
+        raise _changed(store, gone) from error
+
+
+def _changed(store: Store, name: str) -> IncompleteError:
+    return IncompleteError(f"{store.path(name)} was changed by another run", "Run the same command again.")
 
 
 def _write(
@@ -157,6 +170,7 @@ def _write(
     captions: CaptionStore,
     state: FieldState,
     missing: list[int],
+    held: Held,
 ) -> None:
     task = TextTask(
         root=store.root,
@@ -167,6 +181,7 @@ def _write(
     )
     with reporter.step("write", sum(plan.rows[shard] for shard in missing), "images") as step:
         for shard, _ in cluster.complete(functools.partial(write_text_shard, task), missing):
+            held.check()
             step.advance(plan.rows[shard])
 
 

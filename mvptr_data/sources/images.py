@@ -88,7 +88,8 @@ def read_image_bytes(ref: ImageRef) -> bytes:
 def _read_member(uri: str, member: str, offset: int, size: int) -> bytes:
     """A member's data, read together with the header before them: an archive may be written anew after it was listed."""
     found = read_range(uri, offset - tarfile.BLOCKSIZE, tarfile.BLOCKSIZE + size)
-    check_member(found[: tarfile.BLOCKSIZE], member, size)
+    if len(found) >= tarfile.BLOCKSIZE:
+        check_member(found[: tarfile.BLOCKSIZE], member, size)
     data = found[tarfile.BLOCKSIZE :]
     if len(data) < size:
         raise SampleFault(

@@ -38,7 +38,7 @@ def export_command(
     """Write the published data set OUT into the folder TARGET, for tools that want another form.
 
     webdataset: TARGET/00000.tar ..., boxes, features, regions and text of a sample side by side. vinvl-tsv: all images with
-    regions as one predictions.tsv with its .lineidx. Run again, it goes on where it stopped.
+    regions as one predictions.tsv with its .lineidx. TARGET is new or empty; run again, it goes on where it stopped.
 
     \b
     Example:

@@ -31,7 +31,8 @@ def failures_command(out: str, classes: tuple[str, ...], field: str, limit: int,
 
     counts: Counter[str] = Counter()
     shown: dict[str, list[str]] = {}
-    for failure in list_failures(out, classes, field):
+    failures = list_failures(out, classes, field)
+    for failure in failures:
         if as_json:  # escaped to ASCII, as keys are not trusted
             click.echo(json.dumps(asdict(failure)))
             continue
@@ -40,6 +41,11 @@ def failures_command(out: str, classes: tuple[str, ...], field: str, limit: int,
             shown.setdefault(failure.error_class, []).append(
                 f"  {_printable(failure.key)}: {_printable(failure.message)}"
             )
+    if failures.unfinished:
+        click.echo(
+            f"{failures.unfinished} of {failures.shards} shards are not finished; their inputs are not counted",
+            err=True,
+        )
     if as_json:
         return
     for name, count in counts.most_common():
@@ -49,7 +55,8 @@ def failures_command(out: str, classes: tuple[str, ...], field: str, limit: int,
         if count > limit:
             click.echo(f"  ... and {count - limit:,} more (--limit, --json)")
     if not counts:
-        click.echo("no input failed" if not classes else "no input failed with that")
+        where = " in the finished shards" if failures.unfinished else ""
+        click.echo(f"no input failed{' with that' if classes else ''}{where}")
 
 
 def _printable(text: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import signal
 import sys
 from typing import Any
@@ -42,13 +44,14 @@ def _readers_left() -> bool:
     """Whether nobody reads our output any more (`| head`); what is still unwritten is then dropped without a word."""
     left = False
     for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:
-            left = True
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
+        with contextlib.suppress(OSError, ValueError):  # it is closed, or no file of the system
+            descriptor, poll = stream.fileno(), select.poll()
+            poll.register(descriptor, 0)
+            if poll.poll(0):  # asked for nothing, it tells nothing but errors
+                left = True
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)
     return left
 
 

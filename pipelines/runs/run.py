@@ -14,7 +14,7 @@ from typing import Any
 
 from mvptr_data.dataset import layout
 from mvptr_data.dataset.fields import REGIONS, claim, load_state
-from mvptr_data.dataset.locks import WHOLE, Slice, hold_lock
+from mvptr_data.dataset.locks import WHOLE, Held, Slice, hold_lock
 from mvptr_data.dataset.plan import Plan
 from mvptr_data.dataset.receipts import Receipt
 from mvptr_data.errors import FAULT_CLASSES, IncompleteError, InputError
@@ -34,6 +34,10 @@ RETRYABLE = frozenset(FAULT_CLASSES) - {
     "empty_caption",
     "broken_record",
 }
+
+
+#: Makes or loads the plan; the function it is given raises where another run has taken the lock over meanwhile.
+MakePlan = Callable[[Reporter, Callable[[], None]], Plan]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,21 +97,26 @@ def regions_run(
     workers: Workers,
     options: RunOptions,
     configuration: dict[str, Any],
-    make_plan: Callable[[Reporter], Plan],
+    make_plan: MakePlan,
 ) -> Iterator[RegionsRun]:
     """Hold the lock of the regions, make or load the plan, claim the configuration; a run over the plan's shards.
 
     Raises `BusyError`, `ConfigurationMismatchError`, and what `make_plan` raises.
     """
     started = time.monotonic()
-    with hold_lock(store, REGIONS.name, options.part):
-        with hold_lock(store, "plan", wait=True):  # of several slices that start at once, one makes it
+    with hold_lock(store, REGIONS.name, options.part) as held:
+        with hold_lock(store, "plan", wait=True) as planning:  # of several slices that start at once, one makes it
+
+            def still_ours() -> None:
+                held.check()
+                planning.check()
+
             store.remove_temporaries("plan")
             if load_state(store, REGIONS.name) is not None:
                 claim(store, REGIONS.name, configuration)  # refused before a plan is altered
-            plan = make_plan(reporter)
+            plan = make_plan(reporter, still_ours)
             identity = claim(store, REGIONS.name, configuration).digest
-        run = RegionsRun(store, reporter, workers, options, plan, configuration, identity, started)
+        run = RegionsRun(store, reporter, workers, options, plan, configuration, identity, started, held)
         run.remove_temporaries()
         try:
             yield run
@@ -129,9 +138,10 @@ class RegionsRun:
         configuration: dict[str, Any],
         identity: str,
         started: float,
+        held: Held,
     ) -> None:
         self._store, self._reporter, self._workers, self._options = store, reporter, workers, options
-        self._plan, self._configuration, self._started = plan, configuration, started
+        self._plan, self._configuration, self._started, self._held = plan, configuration, started, held
         #: The digest of the configuration, which receipts carry.
         self.identity = identity
         self._shards = options.part.shards(plan.shards)
@@ -221,6 +231,7 @@ class RegionsRun:
                     failures[shard] = outcome.reason
                     self._reporter.say(f"shard {shard} failed: {outcome.reason}")
                     continue
+                self._held.check()
                 self._reporter.record(f"shard {shard}: {outcome.counts} {outcome.seconds}")
                 step.advance(self._plan.rows[shard])
                 old = self._failed.get(shard)

@@ -30,14 +30,34 @@ def test_a_key_is_the_path_without_its_last_suffix(path: str, key: str) -> None:
     assert key_of(path) == key
 
 
-@pytest.mark.parametrize("key", ["1", "a/1", "x.v2", "a b", "..x", "x..", "a/...", "été/über", "-"])
+@pytest.mark.parametrize(
+    "key", ["1", "a/1", "x.v2", "a b", "..x", "x..", "a/...", "été/über", "-", "a\xa0b", "עברית", "a\u200db"]
+)
 def test_ordinary_keys_pass(key: str) -> None:
     assert check_key(key) == key
 
 
 @pytest.mark.parametrize(
     "key",
-    ["", "/a", "../a", "a/../b", "a/..", ".", "a//b", "a/", "\\\\host", "a\\..\\b", "C:/x", "a\nb", "a\x00", "\udcff"],
+    [
+        *(
+            "",
+            "/a",
+            "../a",
+            "a/../b",
+            "a/..",
+            ".",
+            "a//b",
+            "a/",
+            "\\\\host",
+            "a\\..\\b",
+            "C:/x",
+            "a\nb",
+            "a\x00",
+            "\udcff",
+        ),
+        *("a\x7f", "a\x80b", "\x9b2J", "\x9f", "gpj.\u202egnp", "\u202aa", "a\u2066b", "\u2069"),
+    ],
 )
 def test_unsafe_keys_are_faults(key: str) -> None:
     with pytest.raises(SampleFault) as caught:

@@ -5,18 +5,25 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mvptr_data.errors import DamagedFileError, InputError
-from mvptr_data.storage import Store, canonical_json, digest
+from mvptr_data.storage import Store, canonical_json, check_shared, digest, is_process_local, is_url
+
+
+def forget_memory() -> None:
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    memory.pseudo_dirs[:] = [""]
 
 
 @pytest.fixture(params=["local", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "local":
         return Store.at(tmp_path)
-    fsspec.filesystem("memory").store.clear()
+    forget_memory()
     return Store.at("memory://bucket/set")
 
 
@@ -94,3 +101,103 @@ def test_canonical_json_depends_on_the_value_alone(value: dict[str, object]) -> 
 def test_a_file_url_is_the_local_folder(tmp_path: Path) -> None:
     store = Store.at(f"file://{tmp_path}")
     assert store == Store.at(tmp_path) and store.is_local
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("s3://bucket/a", True),
+        ("memory://a::b.jpg", True),
+        ("simplecache::s3://bucket/a", True),
+        ("zip://a.jpg::simplecache::https://h.org/x.zip", True),
+        ("nosuch://x", True),
+        ("foo::bar.jpg", False),
+        ("d::e/x.jpg", False),
+        ("simplecache::a.jpg", False),
+        ("a::s3://b", False),
+        ("/data/a::b", False),
+        ("./http://x", False),
+        ("C:/x", False),
+        ("", False),
+    ],
+)
+def test_only_protocols_make_a_url(path: str, expected: bool) -> None:
+    assert is_url(path) == expected
+
+
+def test_local_folders_may_have_colons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = Store.at("c/out::1")
+    store.write("a::b/x.bin", b"1")
+    assert store.is_local and store.names("a::b") == ["a::b/x.bin"]
+    assert [path.name for path in Path("c").iterdir()] == ["out::1"] and (
+        tmp_path / "c/out::1/a::b/x.bin"
+    ).read_bytes() == b"1"
+
+
+def test_what_one_process_has_is_not_shared() -> None:
+    for path in ("memory://a/b", "simplecache::memory://a"):
+        assert is_process_local(path)
+        with pytest.raises(InputError, match="--cluster inline"):
+            check_shared(None, "s3://a", path)
+    for path in ("memory", "/memory/a", "memory::b", "s3://memory/a"):
+        assert not is_process_local(path)
+        check_shared(path)
+
+
+def test_entries_are_files_and_folders(store: Store) -> None:
+    assert store.entries("") == [] == store.entries("a")
+    store.write("a/b/c.bin", b"1")
+    store.write("a/d.bin", b"1")
+    store.write(".hidden", b"1")
+    assert store.entries("") == [".hidden", "a"] and store.entries("a") == ["b", "d.bin"]
+
+
+def test_only_empty_folders_are_removed_as_empty(store: Store) -> None:
+    store.write("a/b.bin", b"1")
+    store.remove_empty_folder("a")
+    assert store.read("a/b.bin") == b"1"
+    store.remove("a/b.bin")
+    store.remove_empty_folder("a")
+    store.remove_empty_folder("nowhere")
+    assert store.entries("") == []
+
+
+class Unwilling(MemoryFileSystem):
+    """Files in memory whose server, as SMB's, does not rename over a file."""
+
+    protocol = "unwilling"
+
+    def mv(self, path1: str, path2: str, **_: object) -> None:
+        if self.exists(path2):
+            raise FileExistsError(path2)
+        self.cp_file(path1, path2)
+        self.rm_file(path1)
+
+
+@pytest.mark.parametrize("root", ["memory://bucket/[a]", "unwilling://bucket/set"])
+def test_uploads_are_whole_or_not_at_all(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec.register_implementation("unwilling", Unwilling, clobber=True)
+    forget_memory()
+    store, size = Store.at(root), 9 << 20
+    write, written = MemoryFile.write, []
+
+    def stopped(file: MemoryFile, data: bytes) -> int:
+        written.append(len(data))
+        if sum(written) > 5 << 20:
+            raise KeyboardInterrupt
+        return write(file, data)
+
+    for before in (None, b"before"):
+        if before is not None:
+            store.write("a/b.bin", before)
+        with monkeypatch.context() as patch:
+            patch.setattr(MemoryFile, "write", stopped)
+            written.clear()
+            with pytest.raises(KeyboardInterrupt):
+                store.write("a/b.bin", bytes(size))
+        assert len(written) > 1, "some of it went up"
+        assert store.entries("a") == ([] if before is None else ["b.bin"])
+        assert store.size("a/b.bin") == (None if before is None else len(before))
+    store.write("a/b.bin", bytes(size))
+    assert store.size("a/b.bin") == size and store.entries("a") == ["b.bin"]

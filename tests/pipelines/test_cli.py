@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from mvptr_data.dataset.fields import REGIONS
+from mvptr_data.dataset.receipts import read_receipt
+from mvptr_data.dataset.shards import shard_writer
+from mvptr_data.errors import SampleFault
+from mvptr_data.storage import Store
 from mvptr_data.version import __version__
 from pipelines.cli import main
 
@@ -123,3 +129,50 @@ def test_findings_end_with_a_failure(data_set: Path) -> None:
     tar.write_bytes(tar.read_bytes() + b"\0")
     result = run("verify", data_set, "--cluster", "inline")
     assert result.exit_code == 1 and "digest: text/00000.tar" in result.stderr and "1 findings" in result.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_reader_that_leaves_ends_the_command_quietly(data_set: Path, options: tuple[str, ...]) -> None:
+    """`mvptr-data failures OUT | head`: the reader is gone before the first line."""
+    break_keys(data_set, ["a", "b"])
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", "pipelines.cli", "failures", str(data_set), *options],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=120,
+        )
+    finally:
+        os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+def test_a_pipe_that_breaks_elsewhere_is_an_error() -> None:
+    group = type(main)("group")
+
+    @group.command("break")
+    def broken() -> None:
+        raise BrokenPipeError(32, "Broken pipe", "worker")
+
+    result = CliRunner().invoke(group, ["break"])
+    assert result.exit_code == 1 and "Error: Broken pipe: worker" in result.output
+
+
+def test_failures_as_json_are_ascii(data_set: Path) -> None:
+    keys = ["caf\u00e9", "x\u202egnp", "y\x9b2J"]
+    break_keys(data_set, keys)
+    result = run("failures", data_set, "--json")
+    assert result.exit_code == 0 and result.stdout.isascii()
+    assert [json.loads(line)["key"] for line in result.stdout.splitlines()] == keys
+
+
+def break_keys(data_set: Path, keys: list[str]) -> None:
+    """Put `keys` as faults in the place of the first shard."""
+    store = Store.at(data_set)
+    receipt = read_receipt(store, "regions", 0)
+    assert receipt is not None
+    with shard_writer(store, REGIONS, 0, configuration_digest=receipt.configuration_digest) as (writer, _):
+        for key in keys:
+            writer.add_fault(key, SampleFault("missing_file", "gone"))

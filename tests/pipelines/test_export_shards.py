@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
+import os
+import resource
 import shutil
 import tarfile
 import tempfile
@@ -16,15 +19,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvptr_data.dataset.fields import load_state
+from mvptr_data.dataset.locks import hold_lock
 from mvptr_data.dataset.plan import read_keys
 from mvptr_data.dataset.records import RegionFacts, decode_array, decode_regions, encode_text, geometry
 from mvptr_data.dataset.shards import read_rows
-from mvptr_data.errors import ConfigurationMismatchError, DamagedFileError, IncompleteError, InputError
+from mvptr_data.errors import (
+    BusyError,
+    ConfigurationMismatchError,
+    DamagedFileError,
+    IncompleteError,
+    InputError,
+    OutputError,
+)
 from mvptr_data.keys import encode_key
 from mvptr_data.sources.tsv_lines import stored_offsets
 from mvptr_data.storage import Store
 from mvptr_model.stream.reader import ShardReader
 from pipelines import export_parts
+from pipelines import export_shards as export_shards_module
 from pipelines.cli import main
 from pipelines.cluster import ClusterOptions
 from pipelines.export_shards import export_shards
@@ -328,3 +340,93 @@ def test_the_commands_have_examples_and_work(published: Path, tmp_path: Path) ->
     shutil.rmtree(tmp_path / "v/logs")
     result = run(main, [*arguments, "--cluster", "inline"])
     assert result.exit_code == 0 and "has this export already: 11 samples" in result.output
+
+
+@pytest.mark.parametrize("entry", ["parts/mine.txt", "parts/00000.json", "photos/a/b.jpg", "notes.txt", ".git/config"])
+@pytest.mark.parametrize("form", ["webdataset", "vinvl-tsv"])
+def test_a_folder_that_is_not_empty_is_no_target(published: Path, tmp_path: Path, entry: str, form: str) -> None:
+    target = tmp_path / "target"
+    (target / entry).parent.mkdir(parents=True)
+    (target / entry).write_text("mine")
+    with pytest.raises(InputError, match=r"not empty.*no export"):
+        export_shards(str(published), str(target), form=form, cluster=INLINE, quiet=True)  # type: ignore[arg-type]
+    assert [str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()] == [entry]
+    assert (target / entry).read_text() == "mine"
+
+
+def test_what_is_left_of_a_start_is_no_hindrance(published: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    for name in ("locks/export.json", "logs/export-1.log", ".export.json.12-abcd.tmp"):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).write_text("{")
+    export_shards(str(published), str(target), form="vinvl-tsv", cluster=INLINE, quiet=True)
+    assert sorted(exported(target)) == ["export.json", "predictions.lineidx", "predictions.tsv"]
+
+
+def test_only_files_of_the_export_are_removed(published: Path, tmp_path: Path) -> None:
+    """In a target that is this export's, too, what a user has put there stays, also in `parts/`."""
+    target = tmp_path / "target"
+
+    def export() -> None:
+        export_shards(str(published), str(target), form="vinvl-tsv", features="both", cluster=INLINE, quiet=True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export_shards_module, "_join", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            export()
+    parts, theirs = target / "parts", {"mine.txt", "00009.json", "00001.mine.tsv", ".00001.draft.tmp"}
+    assert len(list(parts.iterdir())) == 9
+    for name in theirs:
+        (parts / name).write_text("mine")
+    (parts / ".00001.features.tsv.1-ab.tmp").write_text("left by a killed writer")
+    export()
+    assert {path.name for path in parts.iterdir()} == theirs
+    export()
+    assert {path.name for path in parts.iterdir()} == theirs
+    for name in theirs:
+        (parts / name).unlink()
+    export()
+    assert not parts.exists()
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_parts_are_removed_under_the_lock(published: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+
+    def export() -> int:
+        return export_shards(str(published), str(target), form="webdataset", cluster=INLINE, quiet=True).shards_written
+
+    assert export() == 3
+    with hold_lock(Store.at(target), "export"):
+        assert export() == 0  # nothing is left to remove
+        (target / "parts").mkdir()
+        with pytest.raises(BusyError):
+            export()
+    assert export() == 0 and not (target / "parts").exists()
+
+
+@pytest.mark.parametrize("form", ["webdataset", "vinvl-tsv"])
+def test_a_full_disk_ends_the_export_and_keeps_what_is_done(published: Path, tmp_path: Path, form: str) -> None:
+    whole, target = tmp_path / "whole", tmp_path / "target"
+    summary = export_shards(str(published), str(whole), form=form, cluster=INLINE, quiet=True)  # type: ignore[arg-type]
+    sizes = list(summary.files.values())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max(sizes) - 1, hard))  # the largest file meets a disk that is full
+    try:
+        with pytest.raises(OutputError, match=f"cannot write to {target}: {os.strerror(errno.EFBIG)}. Make room"):
+            export_shards(str(published), str(target), form=form, cluster=INLINE, quiet=True)  # type: ignore[arg-type]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(target.rglob(".*"))
+    export_shards(str(published), str(target), form=form, cluster=INLINE, quiet=True)  # type: ignore[arg-type]
+    assert exported(target) == exported(whole)
+
+
+def test_memory_is_no_place_for_several_processes(published: Path, tmp_path: Path) -> None:
+    for out, target in ((str(published), "memory://export/out"), ("memory://export/set", str(tmp_path / "target"))):
+        with pytest.raises(InputError, match=r"memory of one process.*--cluster inline"):
+            export_shards(out, target, form="webdataset", quiet=True)
+    assert not (tmp_path / "target").exists()

@@ -177,4 +177,4 @@ def test_array_tasks_at_once_give_the_bytes_of_one_run(run: Run, tmp_path: Path,
     assert tars(tmp_path / "out") == tars(undisturbed)
     assert [one.stderr.count("planned 20 images") for one in ended].count(1) == 1
     whole = run("--cluster", "inline")
-    assert "3 of 3 shards are have receipts and are kept" in whole.stderr
+    assert "3 of 3 shards have receipts and are kept" in whole.stderr

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -17,15 +18,19 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from mvptr_data.dataset.locks import hold_lock
+from mvptr_data.dataset.receipts import read_receipt
 from mvptr_data.dataset.records import geometry
-from mvptr_data.errors import ConfigurationMismatchError, InputError
+from mvptr_data.errors import ConfigurationMismatchError, InputError, OutputError
 from mvptr_data.sources.captions import read_captions
+from mvptr_data.storage import Store
 from mvptr_model.stream.reader import ShardReader
 from pipelines.cli import main
 from pipelines.cluster import ClusterOptions
 from pipelines.export_shards import export_shards
 from pipelines.import_features import import_features
 from pipelines.phrase_vocab import build_phrase_vocab
+from pipelines.run_status import run_status
 from pipelines.verify_shards import verify_shards
 from pipelines.write_shards import write_shards
 
@@ -347,6 +352,61 @@ def test_files_and_data_sets_behind_urls(tmp_path: Path) -> None:
     import_features("memory://import-out/tsv/predictions.tsv", str(tmp_path / "back"), cluster=INLINE, quiet=True)
     with finish(str(tmp_path / "back"), tmp_path / "c.jsonl") as reader:
         assert (reader[0].boxes == rects(1)).all()
+
+
+def test_memory_is_no_place_for_several_processes(tmp_path: Path) -> None:
+    features, predictions = write_files(tmp_path, 1)
+    with pytest.raises(InputError, match=r"memory of one process.*--cluster inline"):
+        import_features("memory://import/none.tsv", str(tmp_path / "out"), quiet=True)
+    with pytest.raises(InputError, match="memory of one process"):
+        import_features(features, "memory://import-out/none", predictions=predictions, quiet=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_with_two_colons_are_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in::1").mkdir()
+    features, predictions = write_files(tmp_path / "in::1", 3)
+    monkeypatch.chdir(tmp_path)
+    import_features("in::1/features.tsv", "c/out::1", predictions="in::1/predictions.tsv", cluster=INLINE, quiet=True)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.glob("*")} == {"c", "in::1"}
+    assert [path.name for path in Path("c").iterdir()] == ["out::1"]
+    import_features(features, "plain", predictions=predictions, cluster=INLINE, quiet=True)
+    assert digests(Path("c/out::1")).items() >= {
+        (name, sha256) for name, sha256 in digests(Path("plain")).items() if name.startswith("regions/")
+    }
+
+
+def test_a_full_disk_ends_the_import_and_keeps_what_is_done(tmp_path: Path) -> None:
+    features, predictions = write_files(tmp_path, 5)  # shards of 2, 2 and 1: the last is smaller
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    out = tmp_path / "out"
+
+    def run(target: Path) -> None:
+        import_features(features, str(target), predictions=predictions, samples_per_shard=2, cluster=INLINE, quiet=True)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(OutputError, match=rf"cannot write to {out}: .* finished shards are kept"):
+            run(out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in (out / "regions").iterdir()] == ["field.json"]
+    run(out)
+    run(tmp_path / "undisturbed")
+    assert digests(out) == digests(tmp_path / "undisturbed")
+
+
+def test_the_status_of_an_import_has_a_rate(tmp_path: Path) -> None:
+    features, predictions = write_files(tmp_path, 4)
+    out = str(tmp_path / "out")
+    import_features(features, out, predictions=predictions, samples_per_shard=2, cluster=INLINE, quiet=True)
+    receipt = read_receipt(Store.at(out), "regions", 0)
+    assert receipt is not None and set(receipt.environment) >= {"finished", "host", "python", "machine"}
+    (tmp_path / "out/regions/00001.json").unlink()
+    with hold_lock(Store.at(out), "regions"):  # as if a run were at work: its lock is younger than a second
+        time.sleep(0.01)
+        status = run_status(out)
+    assert status.inputs_done == 2 and status.rate is not None and status.seconds_left is not None
 
 
 def test_the_command_says_what_was_wrong(tmp_path: Path) -> None:

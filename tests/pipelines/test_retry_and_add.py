@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tarfile
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -117,17 +119,21 @@ def test_readers_see_a_retry_when_it_is_published_and_gc_takes_the_rest(
     extract(images, out, retry_failed=["empty_file"])
 
     assert verify_shards(str(out), cluster=INLINE, quiet=True).samples == 10  # what is published is as it was
-    assert collect_garbage(str(out)).names == ()  # and needed
+    assert collect_garbage(str(out), younger_than=0).names == ()  # and needed
     text = {path.name: path.read_bytes() for path in (out / "text").glob("*.tar")}
     summary = write_shards(str(out), cluster=INLINE, quiet=True)
     assert (summary.samples, summary.shards_written) == (11, 0)
     assert {path.name: path.read_bytes() for path in (out / "text").glob("*.tar")} == text
     (out / "regions/.00001.tar.1-ff.tmp").write_bytes(b"left")
-    found = collect_garbage(str(out), dry_run=True)
-    assert found == collect_garbage(str(out))
+    young = collect_garbage(str(out))
+    assert (young.names, young.young) == ((), 3) and (out / "regions/00001.tar").exists()
+    os.utime(out / "regions/00001.tar", (0, 0))
+    assert collect_garbage(str(out), dry_run=True).names == ("regions/00001.tar",)
+    found = collect_garbage(str(out), dry_run=True, younger_than=0)
+    assert found == collect_garbage(str(out), younger_than=0)
     assert set(found.names) == {"regions/.00001.tar.1-ff.tmp", "regions/00001.parquet", "regions/00001.tar"}
     assert not verify_shards(str(out), cluster=INLINE, quiet=True).findings
-    assert collect_garbage(str(out)).names == ()
+    assert collect_garbage(str(out), younger_than=0).names == ()
 
 
 def test_added_images_get_shards_of_their_own_and_what_was_published_stays_sound(
@@ -164,6 +170,31 @@ def test_added_images_get_shards_of_their_own_and_what_was_published_stays_sound
     write_shards(str(data_set), cluster=INLINE, quiet=True)
     result = verify_shards(str(data_set), cluster=INLINE, quiet=True)
     assert not result.findings and result.samples == 11  # the new ones have no captions
+
+
+def test_a_tar_that_was_half_there_is_completed_by_adding_it_again(world, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    archive, out = tmp_path / "images.tar", tmp_path / "out"
+    pictures = sorted(world.images.glob("*.jpg"))[:4]
+    with tarfile.open(archive, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for path in pictures:
+            tar.add(path, path.name)
+    with tarfile.open(archive) as tar:
+        second = tar.getmember(pictures[1].name)
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[: second.offset_data + second.size // 2])
+    assert extract(archive, out).counts["ok"] == 1
+
+    def add():  # type: ignore[no-untyped-def]
+        return add_images(str(archive), str(out), cluster=INLINE, quiet=True)
+
+    assert add().plan.shards == 1  # as torn as before: nothing new
+    archive.write_bytes(whole)
+    summary = add()
+    assert summary.counts["ok"] == 4 and summary.plan.images == 6  # the torn member and tar keep their rows
+    names = {row["key"] for shard in (0, 1) for row in rows(out, shard) if row["status"] == "ok"}
+    assert names == {path.stem for path in pictures}
+    plan = (out / "plan/plan.json").read_bytes()
+    assert add().shards_written == 0 and (out / "plan/plan.json").read_bytes() == plan
 
 
 def test_adding_needs_a_data_set_and_its_detector(world, data_set: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -224,6 +255,31 @@ def test_status_and_failures_tell_what_the_rows_say(spoiled: Path, tmp_path: Pat
     assert [failure.key for failure in list_failures(str(out), ["empty_file"])] == [sorted(spoiled.glob("*"))[-1].stem]
     with pytest.raises(InputError, match="no class nonsense"):
         list(list_failures(str(out), ["nonsense"]))
+
+
+def test_what_cannot_be_read_is_counted_as_unfinished(spoiled: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    extract(spoiled, out)
+    failures = list_failures(str(out))
+    assert len(list(failures)) == 3 and (failures.shards, failures.unfinished) == (3, 0)
+    (out / "regions/00000.json").write_text("{")
+    (out / "regions/00001.json").unlink()
+    (out / "regions/00002.parquet").unlink()
+    assert list(failures) == [] and failures.unfinished == 3
+
+
+def test_status_counts_no_shard_whose_files_are_gone(spoiled: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    extract(spoiled, out)
+    (out / "regions/00000.json").write_text("{")
+    (out / "regions/00001.tar").unlink()
+    status = run_status(str(out))
+    assert (status.shards_done, status.unreadable, status.torn, status.inputs_done) == (1, 1, 1, 3)
+    said = render_status(status)
+    assert "1 receipts cannot be read" in said and "1 shards have receipts but their files are gone" in said
+    rows_file = out / "regions/00002.parquet"
+    rows_file.write_bytes(rows_file.read_bytes()[:-1])
+    assert run_status(str(out)).shards_done == 0
 
 
 def test_status_of_a_run_at_work_gives_its_rate(spoiled: Path, tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mvptr_data.dataset.captions import UNMATCHED_SCHEMA
+from mvptr_data.dataset.captions import UNMATCHED_SCHEMA, CaptionStore
 from mvptr_data.dataset.manifest import load_index, load_manifest
 from mvptr_data.dataset.tables import write_table
-from mvptr_data.errors import ConfigurationMismatchError, IncompleteError, InputError
+from mvptr_data.errors import BusyError, ConfigurationMismatchError, IncompleteError, InputError
 from mvptr_data.phrases import PhraseVocabulary
 from mvptr_data.scene_graphs import load_parser, normalize_caption
 from mvptr_data.storage import Store
@@ -246,3 +246,35 @@ def test_info_counts_shards_of_the_newest_generation_only(
         write_shards(str(data_set), cluster=INLINE, quiet=True)
     text = describe_data_set(str(data_set))["fields"]["text"]
     assert (text["generation"], text["shards_done"], text["counts"]["inputs"]) == (1, 1, 4)
+
+
+def test_a_retry_and_gc_that_come_between_take_nothing_away(
+    world, data_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    """The receipts are read under the lock that keeps gc out, so what they name stays until it is published."""
+    from pipelines.collect_garbage import collect_garbage
+
+    for name in ("manifest.json", "index.parquet"):
+        (data_set / name).unlink()
+    load = CaptionStore.load
+
+    def slow(store: Store) -> CaptionStore:
+        with pytest.raises(BusyError):
+            collect_garbage(str(data_set), younger_than=0)
+        return load(store)
+
+    monkeypatch.setattr(CaptionStore, "load", slow)
+    assert write_shards(str(data_set), cluster=INLINE, quiet=True).samples == 11
+
+
+def test_rows_that_vanish_meanwhile_are_named(data_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def match(*arguments: object) -> int | None:
+        (data_set / "regions/00001.parquet").unlink(missing_ok=True)
+        return real(*arguments)  # type: ignore[arg-type]
+
+    real = module.unmatched_captions
+    monkeypatch.setattr(module, "unmatched_captions", match)
+    with pytest.raises(
+        IncompleteError, match=r"regions/00001\.parquet was changed by another run. Run the same command"
+    ):
+        write_shards(str(data_set), cluster=INLINE, quiet=True)

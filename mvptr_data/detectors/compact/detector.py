@@ -20,7 +20,7 @@ from mvptr_data.detectors.boxes import clip, decode
 from mvptr_data.detectors.compact.layers import fold_normalization
 from mvptr_data.detectors.compact.model import CompactModel
 from mvptr_data.detectors.compact.options import CompactOptions
-from mvptr_data.detectors.compact.pixels import NETWORK_SIZE, to_pixels
+from mvptr_data.detectors.compact.pixels import NETWORK_SIZE, PreparedPicture, prepare
 from mvptr_data.detectors.compact.roi_heads import BOX_WEIGHTS
 from mvptr_data.detectors.compact.rpn import anchor_boxes, propose
 from mvptr_data.detectors.compact.weights import BUNDLED_WEIGHTS, FORMAT_VERSION, TrainedModel, load_weights
@@ -60,13 +60,17 @@ class CompactDetector:
             **asdict(self._options),
         }
 
-    def detect(self, images: Sequence[Image.Image]) -> list[Regions]:
-        """See `Detector.detect`. Raises `ValueError` for an image that is not RGB."""
-        return [self._regions(image) for image in images]
+    def prepare(self, image: Image.Image) -> PreparedPicture:
+        """`image` at its network size. Raises `ValueError` for an image that is not RGB."""
+        return prepare(image)
+
+    def detect(self, images: Sequence[Image.Image | PreparedPicture]) -> list[Regions]:
+        """See `Detector.detect`; takes images or what `prepare` made of them. Raises as `prepare`."""
+        return [self._regions(image if isinstance(image, PreparedPicture) else prepare(image)) for image in images]
 
     @torch.inference_mode()
-    def _regions(self, image: Image.Image) -> Regions:
-        pixels = to_pixels(image)  # uint8 [3, H, W]
+    def _regions(self, image: PreparedPicture) -> Regions:
+        pixels = image.pixels  # uint8 [3, H, W]
         height, width = pixels.shape[1:]
 
         # 1. Boxes that may hold a thing.
@@ -103,9 +107,9 @@ class CompactDetector:
         attributes, attribute_scores = _best_attributes(described, (self._names.colors, self._names.sizes))
 
         # 5. Back to the image's own pixels.
-        stretch = boxes.new_tensor([image.width / width, image.height / height]).repeat(2)
+        stretch = boxes.new_tensor([image.size[0] / width, image.size[1] / height]).repeat(2)
         return Regions(
-            boxes=clip(boxes[kept] * stretch, image.width, image.height).numpy(),
+            boxes=clip(boxes[kept] * stretch, *image.size).numpy(),
             features=vectors[kept].numpy(),
             scores=scores[kept].numpy(),
             labels=labels.int().numpy(),

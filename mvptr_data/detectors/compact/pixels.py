@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from PIL import Image
@@ -25,6 +27,19 @@ def network_size(width: int, height: int) -> tuple[int, int]:
     sides = (max(MIN_SIDE, round(side * scale / SIZE_DIVISOR) * SIZE_DIVISOR) for side in (width, height))
     resized_width, resized_height = sides
     return resized_width, resized_height
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PreparedPicture:
+    """An image at its network size, uint8 [3, H, W], and the width and height it had."""
+
+    pixels: Tensor
+    size: tuple[int, int]
+
+
+def prepare(image: Image.Image) -> PreparedPicture:
+    """What the network takes of an image, and a hundredth of a photograph's memory. Raises as `to_pixels`."""
+    return PreparedPicture(pixels=to_pixels(image), size=image.size)
 
 
 def to_pixels(image: Image.Image) -> Tensor:

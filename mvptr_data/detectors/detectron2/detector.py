@@ -23,13 +23,14 @@ from torch import Tensor
 from mvptr_data.detectors.boxes import clip
 from mvptr_data.detectors.detectron2.attributes import AttributeHead
 from mvptr_data.detectors.detectron2.config_file import read_config
-from mvptr_data.detectors.detectron2.names import checked, read_label_map, read_vocabulary
+from mvptr_data.detectors.detectron2.names import checked, read_vocabulary
 from mvptr_data.detectors.detectron2.network import build_network, run, settings_of
 from mvptr_data.detectors.detectron2.options import Detectron2Options
 from mvptr_data.detectors.detectron2.postprocess import choose
 from mvptr_data.detectors.detectron2.weights import read_weights
+from mvptr_data.detectors.devices import choose_device
 from mvptr_data.detectors.interface import Regions
-from mvptr_data.detectors.vinvl.devices import choose_device
+from mvptr_data.detectors.label_map import read_names
 from mvptr_data.errors import InputError, MissingDependencyError
 from mvptr_data.storage import digest
 
@@ -233,7 +234,7 @@ def _names(
     if file is not None:
         return read_vocabulary(Path(file), count, what)
     if label_map is not None:
-        return read_label_map(Path(label_map), count, what)
+        return read_names(Path(label_map), what, count)
     from detectron2.data import MetadataCatalog
 
     known = "thing_classes" if what == "classes" else "attr_classes"

@@ -17,9 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from mvptr_data.detectors.boxes import pairwise_iou
+from mvptr_data.detectors.devices import choose_device
 from mvptr_data.detectors.vinvl.architecture import X152_C4
 from mvptr_data.detectors.vinvl.detector import full_precision, inference_model
-from mvptr_data.detectors.vinvl.devices import choose_device
 from mvptr_data.detectors.vinvl.model import VinvlModel
 from mvptr_data.detectors.vinvl.options import PRECISIONS, VinvlOptions
 from mvptr_data.detectors.vinvl.pixels import prepare, to_input

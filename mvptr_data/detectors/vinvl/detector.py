@@ -18,12 +18,12 @@ from PIL import Image
 from torch import Tensor
 
 from mvptr_data.detectors.boxes import order_corners
+from mvptr_data.detectors.devices import choose_device
 from mvptr_data.detectors.interface import Regions
+from mvptr_data.detectors.label_map import LabelMap, load_label_map
 from mvptr_data.detectors.vinvl.architecture import X152_C4
 from mvptr_data.detectors.vinvl.attributes import best_attributes
-from mvptr_data.detectors.vinvl.devices import choose_device
 from mvptr_data.detectors.vinvl.hub import LABEL_MAP_FILE, WEIGHTS_FILE, fetch
-from mvptr_data.detectors.vinvl.label_map import LabelMap, load_label_map
 from mvptr_data.detectors.vinvl.model import VinvlModel
 from mvptr_data.detectors.vinvl.options import VinvlOptions
 from mvptr_data.detectors.vinvl.pixels import LONG_SIDE_LIMIT, SHORT_SIDE, PreparedImage, prepare, to_input
@@ -187,6 +187,10 @@ def load(
     if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
         raise InputError(f"batch_size is {batch_size!r}", "Give a whole number from 1.")
     chosen = choose_device(device)
-    names = load_label_map(Path(label_map) if label_map else fetch(LABEL_MAP_FILE, "label_map"), X152_C4)
+    names = load_label_map(
+        Path(label_map) if label_map else fetch(LABEL_MAP_FILE, "label_map"),
+        classes=X152_C4.classes,
+        attributes=X152_C4.attributes,
+    )
     loaded = load_weights(Path(weights) if weights else fetch(WEIGHTS_FILE, "weights"), X152_C4)
     return VinvlDetector(loaded, names, checked, device=chosen, batch_size=batch_size)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from mvptr_data.detectors.tensor_files import read_tensors
 from mvptr_data.detectors.vinvl.architecture import Architecture
 from mvptr_data.detectors.vinvl.layers import NormalizedConv, frozen_normalization
 from mvptr_data.detectors.vinvl.model import VinvlModel, empty_model
-from mvptr_data.errors import DamagedFileError, InputError
+from mvptr_data.errors import DamagedFileError
 
 #: How parts of the model are called in the file.
 FILE_NAMES = {
@@ -48,15 +46,8 @@ def load_weights(path: Path, architecture: Architecture) -> LoadedModel:
     Raises `InputError` where the file cannot be opened, and `DamagedFileError` where it is torn, is no weights file, or
     its names and shapes are not those of the network.
     """
-    try:
-        with path.open("rb") as file:
-            digest = file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(
-            f"cannot read detector weights from {str(path)!r}: {error.strerror}",
-            "Give the path of vinvl_vg_x152c4.pth.",
-        ) from error
-    tensors = _without_copy(path, _read(path))
+    found, digest = read_tensors(path)
+    tensors = _without_copy(path, found)
     model = empty_model(architecture)
     _check(path, tensors, expected_shapes(model, architecture))
     model.load_state_dict(_state(path, tensors, model), assign=True)
@@ -94,32 +85,6 @@ def expected_shapes(model: VinvlModel, architecture: Architecture) -> dict[str, 
     shapes[f"{BOX_REGRESSION}.weight"] = (boxes, architecture.res5.outputs)
     shapes[f"{BOX_REGRESSION}.bias"] = (boxes,)
     return shapes
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name, prefixes taken off."""
-    try:
-        if path.suffix == ".safetensors":
-            content: object = load_file(path)
-        else:
-            # A file that torch wrote before 1.6 is no zip archive and cannot be mapped.
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DamagedFileError(
-            f"cannot read tensors from {str(path)!r}: {reason}",
-            "It is torn, or no weights file: fetch it again, or give a .pth or .safetensors file.",
-        ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
-        content = content["model"]
-    if not isinstance(content, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
-    ):
-        raise DamagedFileError(
-            f"{str(path)!r} holds no table of tensors",
-            "Give the detector's weights: a state dict, or one under 'model'.",
-        )
-    return {name.removeprefix("module."): value for name, value in content.items()}
 
 
 def _without_copy(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

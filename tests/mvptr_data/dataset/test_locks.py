@@ -3,11 +3,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
+import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvptr_data.dataset import locks
-from mvptr_data.dataset.locks import STALE_AFTER, Slice, hold_lock, live_locks
-from mvptr_data.errors import BusyError, InputError
+from mvptr_data.dataset.locks import STALE_AFTER, WHOLE, LiveLock, Slice, hold_lock, keep_out, live_locks
+from mvptr_data.errors import BusyError, InputError, OutputError
 from mvptr_data.storage import Store
 
 HOLD = """
@@ -26,6 +30,26 @@ from mvptr_data.storage import Store
 with hold_lock(Store.at(sys.argv[1]), "regions"):
     print("held", flush=True)
     time.sleep(60)
+"""
+
+
+SLEEP = """
+import sys, time
+from mvptr_data.dataset import locks
+from mvptr_data.errors import BusyError
+from mvptr_data.storage import Store
+locks.STALE_AFTER = 1.0
+locks.HEARTBEAT_SECONDS = 0.1
+with locks.hold_lock(Store.at(sys.argv[1]), "regions") as held:
+    held.check()
+    print("held", flush=True)
+    sys.stdin.readline()
+    try:
+        held.check()
+    except BusyError as error:
+        print(error, flush=True)
+    else:
+        print("still held", flush=True)
 """
 
 
@@ -93,9 +117,12 @@ def test_of_many_that_start_at_once_one_holds(tmp_path: Path) -> None:
 def test_a_lock_that_was_taken_over_is_not_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "HEARTBEAT_SECONDS", 0.01)
     store = Store.at(tmp_path)
-    with hold_lock(store, "regions"):
+    with hold_lock(store, "regions") as held:
+        held.check()
         store.write_json("locks/regions.json", {"token": "another's"})
         time.sleep(0.1)
+        with pytest.raises(BusyError, match="taken over while this process slept"):
+            held.check()
     assert store.read_json("locks/regions.json") == {"token": "another's"}
 
 
@@ -137,3 +164,186 @@ def test_one_that_waits_gets_the_lock_when_it_is_free(tmp_path: Path) -> None:
         order.append("first")
     thread.join(20)
     assert order == ["first", "second"]
+
+
+@contextlib.contextmanager
+def other_process(script: str, folder: Path, *before: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the regions of `folder`, begun through the command `before`; killed at the end."""
+    command = [*before, sys.executable, "-c", script, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_process_of_another_pid_namespace_is_not_taken_for_dead(tmp_path: Path) -> None:
+    apart = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if shutil.which("unshare") is None or subprocess.run([*apart, "true"], capture_output=True).returncode:
+        pytest.skip("this machine does not let a process have a PID namespace of its own")
+    store = Store.at(tmp_path)
+    with other_process(HOLD, tmp_path, *apart):
+        holder = store.read_json("locks/regions.json")
+        assert holder["host"] == socket.gethostname() and holder["pid"] < 10
+        with pytest.raises(BusyError), hold_lock(store, "regions"):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "taken"),
+    [({}, True), ({"namespace": "pid:[1]"}, False), ({"boot": "another"}, False), ({"host": "another"}, False)],
+)
+def test_a_process_that_is_gone_is_known_to_be_dead_only_where_it_ran(
+    tmp_path: Path, elsewhere: dict[str, str], taken: bool
+) -> None:
+    store = Store.at(tmp_path)
+    with hold_lock(store, "regions"):
+        mine = store.read_json("locks/regions.json")
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    store.write_json("locks/regions.json", {**mine, "token": "t", "pid": gone.pid, **elsewhere})
+    expected = contextlib.nullcontext() if taken else pytest.raises(BusyError)
+    with expected, hold_lock(store, "regions"):
+        pass
+
+
+def start_at_once(monkeypatch: pytest.MonkeyPatch, store: Store, parts: list[Slice]) -> list[int]:
+    """Who holds the lock when all look before any writes, as over a network: numbers of `parts`."""
+    held: list[int] = []
+    barrier, looks = threading.Barrier(len(parts)), threading.local()
+    look, done = locks.live_locks, threading.Event()
+
+    def slow(store: Store, name: str) -> list[LiveLock]:
+        found = look(store, name)
+        if not hasattr(looks, "first"):
+            looks.first = True
+            barrier.wait()
+        return found
+
+    monkeypatch.setattr(locks, "live_locks", slow)
+
+    def run(number: int) -> None:
+        with contextlib.suppress(BusyError), hold_lock(store, "regions", parts[number]) as lock:
+            held.append(number)
+            done.wait(1.0)
+            lock.check()
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(len(parts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return held
+
+
+@pytest.mark.parametrize(
+    ("parts", "holders"),
+    [([WHOLE, WHOLE], 1), ([WHOLE, Slice(1, 3)], 1), ([Slice(0, 2), Slice(2, 3)], 1), ([Slice(0, 3), Slice(2, 3)], 2)],
+)
+def test_of_two_that_look_before_either_writes_on_an_object_store_one_holds(
+    monkeypatch: pytest.MonkeyPatch, parts: list[Slice], holders: int
+) -> None:
+    monkeypatch.setattr(locks, "SETTLE_SECONDS", 0.3)
+    store = Store.at(f"memory://locks-{secrets.token_hex(4)}")
+    assert len(start_at_once(monkeypatch, store, parts)) == holders
+    assert store.names("locks") == []
+
+
+def test_on_an_object_store_one_that_waits_gets_the_lock_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "SETTLE_SECONDS", 0.05)
+    store, order = Store.at(f"memory://locks-{secrets.token_hex(4)}"), []
+
+    def one(number: int) -> None:
+        with hold_lock(store, "plan", wait=True):
+            order.append(number)
+            time.sleep(0.05)
+            order.append(number)
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(order[::2]) == [0, 1, 2, 3] and order[::2] == order[1::2]
+
+
+@pytest.mark.parametrize(
+    ("taker", "stays"), [(WHOLE, True), (WHOLE, False), (Slice(1, 4), True), (Slice(1, 4), False), (None, False)]
+)
+def test_a_holder_that_slept_learns_that_it_was_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taker: Slice | None, stays: bool
+) -> None:
+    """By another holder of the same lock or of a slice, at work or gone again; without one (None) it goes on."""
+    monkeypatch.setattr(locks, "STALE_AFTER", 1.0)
+    store = Store.at(tmp_path)
+    with other_process(SLEEP, tmp_path) as holder, contextlib.ExitStack() as stack:
+        holder.send_signal(signal.SIGSTOP)
+        time.sleep(1.2)
+        if taker is not None:
+            stack.enter_context(hold_lock(store, "regions", taker))
+            if not stays:
+                stack.close()
+        holder.send_signal(signal.SIGCONT)
+        said = holder.communicate("\n")[0]
+        assert ("taken over while this process slept" in said) == (taker is not None), said
+        assert (said == "still held\n") == (taker is None)
+        assert bool(live_locks(store, "regions")) == (taker is not None and stays)
+
+
+def test_a_lock_removed_by_hand_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "HEARTBEAT_SECONDS", 0.01)
+    store = Store.at(tmp_path)
+    with hold_lock(store, "regions") as held:
+        store.remove("locks/regions.json")
+        time.sleep(0.2)
+        held.check()
+        assert store.exists("locks/regions.json")
+
+
+def test_a_beat_never_undoes_what_another_does_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A beat that has read its own token may not write when another has taken the lock since: both are one step."""
+    store = Store.at(tmp_path)
+    inside, go = threading.Event(), threading.Event()
+    read = locks._read
+
+    def slow(store: Store, path: str) -> dict[str, object]:
+        found = read(store, path)
+        if threading.current_thread().name == "beat":
+            inside.set()
+            go.wait(10)
+        return found
+
+    with hold_lock(store, "regions") as held:
+        monkeypatch.setattr(locks, "_read", slow)
+        beat = threading.Thread(target=held.renew, name="beat")
+        beat.start()
+        assert inside.wait(10)
+        other = threading.Thread(target=held.release)  # what a taker does first: look, alone
+        other.start()
+        other.join(0.3)
+        waits = other.is_alive()
+        go.set()
+        beat.join()
+        other.join()
+    assert waits and store.names("locks") == []
+
+
+def test_nobody_takes_a_lock_while_all_are_kept_out_and_a_live_holder_is_respected(tmp_path: Path) -> None:
+    store, order = Store.at(tmp_path), []
+    with hold_lock(store, "text"), pytest.raises(BusyError), keep_out(store, ["regions", "text"]):
+        pass
+
+    def second() -> None:
+        with hold_lock(store, "regions"):
+            order.append("second")
+
+    with keep_out(store, ["regions", "text"]):
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(0.3)
+        order.append("first")
+    thread.join(20)
+    assert order == ["first", "second"]
+    with pytest.raises(OutputError, match="no room"), keep_out(Store.at("memory://full"), ["regions"]):
+        pass

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from mvptr_data.dataset.plan import (
     ref_of,
     write_plan,
 )
-from mvptr_data.errors import ConfigurationMismatchError, FormatVersionError, IncompleteError
+from mvptr_data.errors import BusyError, ConfigurationMismatchError, FormatVersionError, IncompleteError
 from mvptr_data.sources.images import ImageRef
 from mvptr_data.storage import Store
 
@@ -141,3 +142,83 @@ def test_keys_are_found_wherever_they_are(tmp_path: Path) -> None:
         (2, 1, "duplicate_key"),
     ]
     assert list(locate(store, plan, "zz")) == []
+
+
+@pytest.mark.parametrize("fault", ["torn_archive", "missing_file", "unreadable_file"])
+def test_a_fault_that_has_healed_is_new_once(tmp_path: Path, fault: str) -> None:
+    store = Store.at(tmp_path)
+    sound, other = refs("a", "b")
+    faulty = replace(sound, fault=fault, message="cut")
+    plan = write_plan(store, [faulty, other], source=SOURCE, samples_per_shard=5)
+    planned = PlannedInputs(store, plan)
+    assert faulty in planned and other in planned and sound not in planned
+    plan = append_plan(store, plan, [sound], source=SOURCE, samples_per_shard=5)
+    assert [row["fault"] for row in read_rows(store, 1)] == [None]
+    planned = PlannedInputs(store, plan)
+    assert faulty in planned and sound in planned
+
+
+@pytest.mark.parametrize("fault", ["duplicate_key", "unsafe_key", "broken_record"])
+def test_a_fault_of_the_key_is_planned_for_good(tmp_path: Path, fault: str) -> None:
+    store = Store.at(tmp_path)
+    (sound,) = refs("a")
+    plan = write_plan(store, [replace(sound, fault=fault, message="x")], source=SOURCE, samples_per_shard=5)
+    assert sound in PlannedInputs(store, plan)
+
+
+def test_an_image_that_heals_when_another_has_its_key_is_a_duplicate_once(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    (sound,) = refs("a")
+    owner = replace(sound, uri="/elsewhere/a.jpg")
+    faulty = replace(sound, fault="missing_file", message="x")
+    plan = write_plan(store, [faulty, owner], source=SOURCE, samples_per_shard=5)
+    assert sound not in PlannedInputs(store, plan)
+    plan = append_plan(store, plan, [sound], source=SOURCE, samples_per_shard=5)
+    assert [row["fault"] for row in read_rows(store, 1)] == ["duplicate_key"]
+    assert sound in PlannedInputs(store, plan)
+
+
+@pytest.mark.parametrize("grown", [False, True])
+def test_a_plan_that_another_run_stored_meanwhile_is_not_replaced(tmp_path: Path, grown: bool) -> None:
+    store = Store.at(tmp_path)
+    before = write_plan(store, refs("x"), source=SOURCE, samples_per_shard=2) if grown else None
+    files: dict[str, str] = {}
+
+    def listing() -> Iterator[ImageRef]:
+        yield from refs("a", "b")
+        append_plan(store, before, refs(*"cdef"), source={"images": "another's"}, samples_per_shard=2)
+        files.update({name: store.sha256(name) for name in store.names("plan")})
+        yield from refs("g", "h")
+
+    with pytest.raises(BusyError, match=r"plan/plan\.json was written by another run"):
+        append_plan(store, before, listing(), source=SOURCE, samples_per_shard=2)
+    assert {name: store.sha256(name) for name in store.names("plan")} == files
+
+
+def test_a_plan_of_equal_length_that_another_run_stored_at_the_end_is_not_replaced(tmp_path: Path) -> None:
+    store, others = Store.at(tmp_path), Store.at(tmp_path / "other")
+    plan = write_plan(store, refs("x"), source=SOURCE, samples_per_shard=2)
+    write_plan(others, refs("y"), source=SOURCE, samples_per_shard=2)
+    assert others.size(layout.PLAN) == store.size(layout.PLAN)
+
+    def listing() -> Iterator[ImageRef]:
+        yield from refs("a")
+        store.write(layout.PLAN, others.read(layout.PLAN))
+
+    with pytest.raises(BusyError, match="another run"):
+        append_plan(store, plan, listing(), source=SOURCE, samples_per_shard=2)
+    assert store.read(layout.PLAN) == others.read(layout.PLAN)
+
+
+def test_nothing_is_written_once_the_lock_is_lost(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    calls = []
+
+    def check() -> None:
+        calls.append(len(store.names("plan")))
+        if len(calls) == 3:
+            raise BusyError("lost")
+
+    with pytest.raises(BusyError, match="lost"):
+        write_plan(store, refs(*"abcdef"), source=SOURCE, samples_per_shard=2, check=check)
+    assert calls == [0, 1, 2] and not store.exists(layout.PLAN)

@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import errno
+import os
+import random
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +15,7 @@ from mvptr_data.dataset.fields import TEXT
 from mvptr_data.dataset.receipts import is_finished, read_receipt, write_receipt
 from mvptr_data.dataset.records import encode_text
 from mvptr_data.dataset.shards import read_rows, shard_writer
-from mvptr_data.errors import DamagedFileError, SampleFault
+from mvptr_data.errors import DamagedFileError, OutputError, SampleFault
 from mvptr_data.storage import Store
 
 
@@ -114,3 +120,44 @@ def test_a_receipt_names_no_file_but_its_own(tmp_path: Path) -> None:
     write_receipt(store, replace(receipt, tar=replace(receipt.tar, name="../outside.tar")))
     with pytest.raises(DamagedFileError, match=r"00003\.json"):
         read_receipt(store, "text", 3)
+
+
+@contextmanager
+def small_files(limit: int) -> Iterator[None]:
+    """No file may have more than `limit` bytes: the system refuses to write on (EFBIG), as it does on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("place", ["a sample", "the end", "the table", "the receipt"])
+def test_a_full_disk_is_an_error_of_the_output(tmp_path: Path, place: str) -> None:
+    """Wherever the room ends: while samples are added, with the last buffer, in the parquet, in the receipt."""
+    store, faults = Store.at(tmp_path / "out"), random.Random(1)
+    size, limit = {"a sample": (300_000, 60_000), "the end": (7_000, 1_000)}.get(place, (10, 60_000))
+    with (
+        pytest.raises(OutputError) as caught,
+        small_files(limit),
+        shard_writer(
+            store, TEXT, 0, configuration_digest="d", environment={"note": "x" * (70_000 * (place == "the receipt"))}
+        ) as (writer, _),
+    ):
+        writer.add("a", {"text.json": bytes(size)}, {})
+        for number in range(40 if place == "the table" else 0):
+            writer.add_fault(f"k{number}", SampleFault("no_captions", faults.randbytes(2_000).hex()))
+    assert caught.value.message == f"cannot write to {store.root}: {os.strerror(errno.EFBIG)}"
+    assert caught.value.mend.startswith("Make room there") and read_receipt(store, "text", 0) is None
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_another_disk_that_is_full_is_not_the_output(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match="detector's") as caught,
+        shard_writer(Store.at(tmp_path), TEXT, 0, configuration_digest="d") as (writer, _),
+    ):
+        writer.add("a", encode_text(None, []), {})
+        raise OSError(errno.ENOSPC, "the detector's temporary file has no room")
+    assert caught.value.errno == errno.ENOSPC and not list(tmp_path.rglob("*.*"))

@@ -24,7 +24,7 @@ from mvptr_data.detectors import load_detector
 from mvptr_data.detectors.boxes import clip
 from mvptr_data.detectors.detectron2.attributes import take_attribute_head
 from mvptr_data.detectors.detectron2.config_file import read_config
-from mvptr_data.detectors.detectron2.names import read_label_map, read_vocabulary
+from mvptr_data.detectors.detectron2.names import read_vocabulary
 from mvptr_data.detectors.detectron2.options import Detectron2Options
 from mvptr_data.detectors.detectron2.postprocess import choose
 from mvptr_data.detectors.detectron2.weights import read_weights
@@ -178,19 +178,6 @@ def test_vocabularies(tmp_path: Path) -> None:
         read_vocabulary(path, 3, "classes")
     with pytest.raises(InputError, match="cannot read the classes"):
         read_vocabulary(tmp_path / "gone", 3, "classes")
-
-
-def test_label_maps(tmp_path: Path, reference: Callable[[str], Path]) -> None:
-    path = write(
-        tmp_path / "m.json", json.dumps({"label_to_idx": {"b": 2, "a": 1, "none": 0}, "idx_to_attribute": {"1": "red"}})
-    )
-    assert read_label_map(path, 2, "classes") == ("a", "b")
-    assert read_label_map(path, 1, "attributes") == ("red",)
-    for text in ('{"label_to_idx": {"a": 1, "b": 3}}', '{"label_to_idx": {"a": "x"}}', "{}", "[]", "nonsense"):
-        with pytest.raises(DamagedFileError, match="classes"):
-            read_label_map(write(path, text), 2, "classes")
-    names = read_label_map(reference("data/vinvl/label_map.json"), 1594, "classes")
-    assert names[:2] == ("ad", "adult")
 
 
 # --- the choice of regions

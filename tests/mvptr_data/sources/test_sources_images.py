@@ -167,3 +167,20 @@ def test_urls_are_listed_and_read_like_folders() -> None:
         list_images("memory://sources-images/nowhere")
     with pytest.raises(InputError, match="nosuchprotocol"):
         list_images("nosuchprotocol://x/y.jpg")
+
+
+def test_local_names_may_hold_two_colons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, "dd::e/foo::bar.jpg", "dd::e/simplecache::x.png", "dd::e/zip::y/1.jpg")
+    expected = {"foo::bar", "simplecache::x", "zip::y/1"}
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.txt").write_text("dd::e/foo::bar.jpg\nfoo::bar.jpg\n")
+    for images in ("dd::e", str(tmp_path / "dd::e")):
+        refs = list(list_images(images))
+        assert {ref.key for ref in refs} == expected
+        assert {read_image_bytes(ref) for ref in refs} == {
+            path.encode() for path in ("dd::e/foo::bar.jpg", "dd::e/simplecache::x.png", "dd::e/zip::y/1.jpg")
+        }
+    assert [read_image_bytes(ref) for ref in list_images("dd::e/foo::bar.jpg")] == [b"dd::e/foo::bar.jpg"]
+    first, gone = list_images("list.txt")
+    assert (first.key, read_image_bytes(first)) == ("dd::e/foo::bar", b"dd::e/foo::bar.jpg")
+    assert (gone.key, gone.uri) == ("foo::bar", f"{tmp_path}/foo::bar.jpg")

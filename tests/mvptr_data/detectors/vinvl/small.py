@@ -12,10 +12,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mvptr_data.detectors.devices import choose_device
+from mvptr_data.detectors.label_map import load_label_map
 from mvptr_data.detectors.vinvl.architecture import Architecture, Stage
 from mvptr_data.detectors.vinvl.detector import VinvlDetector
-from mvptr_data.detectors.vinvl.devices import choose_device
-from mvptr_data.detectors.vinvl.label_map import load_label_map
 from mvptr_data.detectors.vinvl.model import empty_model
 from mvptr_data.detectors.vinvl.options import VinvlOptions
 from mvptr_data.detectors.vinvl.weights import COPY, ORIGINAL, expected_shapes, load_weights
@@ -102,7 +102,7 @@ def small_detector(folder: Path, *, batch_size: int | None = None, **options: ob
         write_label_map(label_map)
     return VinvlDetector(
         load_weights(weights, SMALL),
-        load_label_map(label_map, SMALL),
+        load_label_map(label_map, classes=SMALL.classes, attributes=SMALL.attributes),
         VinvlOptions(**options),  # type: ignore[arg-type]
         device=choose_device("cpu"),
         batch_size=batch_size,

@@ -22,10 +22,10 @@ from torch import Tensor
 
 from benchmarks.vinvl_reference import ReferenceDetector
 from mvptr_data.detectors.boxes import order_corners
+from mvptr_data.detectors.devices import choose_device
+from mvptr_data.detectors.label_map import load_label_map
 from mvptr_data.detectors.vinvl.architecture import X152_C4
 from mvptr_data.detectors.vinvl.detector import VinvlDetector, inference_model
-from mvptr_data.detectors.vinvl.devices import choose_device
-from mvptr_data.detectors.vinvl.label_map import load_label_map
 from mvptr_data.detectors.vinvl.model import VinvlModel
 from mvptr_data.detectors.vinvl.options import VinvlOptions
 from mvptr_data.detectors.vinvl.pixels import prepare, to_input
@@ -228,7 +228,9 @@ def test_regions(
     same_kernels: bool,
 ) -> None:
     """Both rules, from pixels to attributes."""
-    names = load_label_map(reference("data/vinvl/label_map.json"), X152_C4)
+    names = load_label_map(
+        reference("data/vinvl/label_map.json"), classes=X152_C4.classes, attributes=X152_C4.attributes
+    )
     image = photograph(reference, photo)
     for rule in RULES:
         detector = VinvlDetector(loaded, names, VinvlOptions(postprocess=rule), device=choose_device("cpu"))
@@ -249,7 +251,9 @@ def test_all_is_the_literal_translations_bit_for_bit(
     weights: Path, loaded: LoadedModel, model: VinvlModel, reference: Find, photo: str
 ) -> None:
     """On this machine, whatever it is: so where the recording's kernels are, ours are its numbers."""
-    names = load_label_map(reference("data/vinvl/label_map.json"), X152_C4)
+    names = load_label_map(
+        reference("data/vinvl/label_map.json"), classes=X152_C4.classes, attributes=X152_C4.attributes
+    )
     literal = ReferenceDetector(torch.load(weights, mmap=True, weights_only=True)["model"])
     image = photograph(reference, photo)
     expected = literal.detect(image)
@@ -269,7 +273,9 @@ def test_all_is_the_literal_translations_bit_for_bit(
 def test_folded_the_regions_are_the_same_up_to_roundings(
     weights: Path, outputs: dict[str, np.ndarray], reference: Find
 ) -> None:
-    names = load_label_map(reference("data/vinvl/label_map.json"), X152_C4)
+    names = load_label_map(
+        reference("data/vinvl/label_map.json"), classes=X152_C4.classes, attributes=X152_C4.attributes
+    )
     options = VinvlOptions(exact=False)
     detector = VinvlDetector(load_weights(weights, X152_C4), names, options, device=choose_device("cpu"))
     (found,) = detector.detect([photograph(reference, STAGED)])

@@ -1,4 +1,4 @@
-"""The names of classes and attributes: VinVL's label map (`VG-SGG-dicts-vgoi6-clipped.json`)."""
+"""The names of classes and attributes in a label map, as VinVL's weights come with (`VG-SGG-dicts-vgoi6-clipped.json`)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
-from mvptr_data.detectors.vinvl.architecture import Architecture
 from mvptr_data.errors import DamagedFileError, InputError
 
 
@@ -23,8 +23,13 @@ class LabelMap:
         return sha256(json.dumps([self.classes, self.attributes]).encode()).hexdigest()
 
 
-def load_label_map(path: Path, architecture: Architecture) -> LabelMap:
-    """The label map in `path`: JSON with `label_to_idx` and `attribute_to_idx`, or `idx_to_label` and `idx_to_attribute`.
+def load_label_map(path: Path, *, classes: int, attributes: int) -> LabelMap:
+    """The label map in `path`, which must name each of so many outputs of the network; see `read_names`."""
+    return LabelMap(classes=read_names(path, "classes", classes), attributes=read_names(path, "attributes", attributes))
+
+
+def read_names(path: Path, what: Literal["classes", "attributes"], outputs: int) -> tuple[str, ...]:
+    """The names of one kind in `path`: JSON with `label_to_idx` and `attribute_to_idx`, or `idx_to_label` and `idx_to_attribute`.
 
     Raises `InputError` where the file cannot be opened or has another number of names than the network has outputs, and
     `DamagedFileError` where it is no label map or does not name every index from 1.
@@ -34,18 +39,11 @@ def load_label_map(path: Path, architecture: Architecture) -> LabelMap:
     except OSError as error:
         raise InputError(
             f"cannot read a label map from {str(path)!r}: {error.strerror}",
-            "Give the path of VG-SGG-dicts-vgoi6-clipped.json.",
+            "Give the path of the label map, such as VG-SGG-dicts-vgoi6-clipped.json.",
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedFileError(f"{str(path)!r} is no JSON: {error}", "Fetch the label map again.") from error
-    return LabelMap(
-        classes=_names(path, content, "label", architecture.classes, "classes"),
-        attributes=_names(path, content, "attribute", architecture.attributes, "attributes"),
-    )
-
-
-def _names(path: Path, content: object, kind: str, outputs: int, called: str) -> tuple[str, ...]:
-    """The names of one kind, from index 1 on."""
+    kind = "label" if what == "classes" else "attribute"
     table = content if isinstance(content, dict) else {}
     forward, backward = table.get(f"{kind}_to_idx"), table.get(f"idx_to_{kind}")
     if isinstance(forward, dict):
@@ -62,7 +60,7 @@ def _names(path: Path, content: object, kind: str, outputs: int, called: str) ->
     names.pop(0, None)
     if len(names) != outputs:
         raise InputError(
-            f"the label map {str(path)!r} names {len(names)} {called}, the weights have {outputs}",
+            f"the label map {str(path)!r} names {len(names)} {what}, the weights have {outputs}",
             "Give the label map that belongs to the weights.",
         )
     missing = next((index for index in range(1, outputs + 1) if index not in names), None)
