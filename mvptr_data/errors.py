@@ -10,11 +10,11 @@ from __future__ import annotations
 
 #: Every class a sample can be recorded under, and what it means. A class not listed here is refused (see `SampleFault`).
 FAULT_CLASSES = {
-    "unsafe_key": "the key is absolute, empty, or has an empty, '.' or '..' part, a control character, or a mark that turns the direction of text",
+    "unsafe_key": "the key is absolute or empty, or has an empty, '.' or '..' part, a control character or one that turns text",
     "duplicate_key": "an earlier input has the same key; the first one is kept",
     "missing_file": "the file or archive member is not there, or is no regular file",
     "unreadable_file": "the file may be there, but could not be read: no permission, a failing disk, a server out of order",
-    "torn_archive": "the archive ends or breaks before its end (members before that place are used), or has changed since it was listed",
+    "torn_archive": "the archive breaks off (members before that place are used) or has changed since it was listed",
     "empty_file": "the file has no bytes",
     "not_an_image": "the bytes are no image format that Pillow reads",
     "torn_image": "the image's header is readable, its pixels are not",
