@@ -18,7 +18,7 @@ from itertools import chain
 from typing import Any
 
 from mvptr_data.dataset import layout
-from mvptr_data.dataset.plan import Plan, PlannedInputs, append_plan, check_same_plan, load_plan, write_plan
+from mvptr_data.dataset.plan import Plan, PlannedInputs, append_plan, load_plan
 from mvptr_data.errors import InputError
 from mvptr_data.sources.decoding import DecodeOptions
 from mvptr_data.sources.images import ImageRef, list_images
@@ -34,7 +34,7 @@ from pipelines.runs.run import (
     check_unplanned,
     counted_plan,
     regions_run,
-    said_plan,
+    stored_or_new_plan,
 )
 
 
@@ -86,17 +86,7 @@ def extract_regions(
 
     def begin() -> MakePlan:
         refs = None if store.exists(layout.PLAN) else _listing(store, images, split, root)
-
-        def plan(reporter: Reporter, check: Callable[[], None]) -> Plan:
-            # A plan may have been written by another run since the listing began, just before this run took the lock.
-            if refs is None or store.exists(layout.PLAN):
-                stored = load_plan(store)
-                check_same_plan(stored, store, source, samples_per_shard)
-                return said_plan(reporter, stored)
-            write = partial(write_plan, store, source=source, samples_per_shard=samples_per_shard, check=check)
-            return counted_plan(reporter, "images", refs, write)
-
-        return plan
+        return stored_or_new_plan(store, refs, "images", source=source, samples_per_shard=samples_per_shard)
 
     return _extract(store, images, begin, ExtractionOptions(**options), "extract-regions")
 

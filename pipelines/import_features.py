@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from typing import Any
 
 from mvptr_data.dataset import layout
 from mvptr_data.dataset.fields import REGIONS
-from mvptr_data.dataset.plan import Plan, check_same_plan, load_plan, read_rows, ref_of, write_plan
+from mvptr_data.dataset.plan import read_rows, ref_of
 from mvptr_data.dataset.receipts import Receipt
 from mvptr_data.dataset.records import encode_regions
 from mvptr_data.dataset.shards import shard_writer
@@ -43,9 +43,8 @@ from pipelines.runs.run import (
     RunOptions,
     Workers,
     check_unplanned,
-    counted_plan,
     regions_run,
-    said_plan,
+    stored_or_new_plan,
 )
 
 #: Changed when the same lines give other regions than before.
@@ -100,15 +99,7 @@ def import_features(
             "feature_dtype": "float16",
         }
 
-        def plan(reporter: Reporter, check: Callable[[], None]) -> Plan:
-            # A plan may have been written by another run since `refs` were listed, just before this run took the lock.
-            if refs is None or store.exists(layout.PLAN):
-                stored = load_plan(store)
-                check_same_plan(stored, store, origin, samples_per_shard)
-                return said_plan(reporter, stored)
-            write = partial(write_plan, store, source=origin, samples_per_shard=samples_per_shard, check=check)
-            return counted_plan(reporter, "lines", refs, write)
-
+        plan = stored_or_new_plan(store, refs, "lines", source=origin, samples_per_shard=samples_per_shard)
         workers = Workers(stack, how.cluster, reporter.keep_log(store, "import-tsv"), reporter.say)
         with regions_run(store, reporter, workers, how, configuration, plan) as run:
             task = ImportTask(root=store.root, source=source, configuration_digest=run.identity)

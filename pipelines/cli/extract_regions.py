@@ -20,7 +20,7 @@ from pipelines.cli.extraction_options import extraction_arguments, extraction_op
     is_flag=False,
     flag_value="",
     metavar="[CLASS,...]",
-    help="Also try again what failed: every class that may pass, or these.",
+    help="Also try again what failed: every class that may pass, or these. Alone it comes last on the line.",
 )
 @click.option(
     "--array-task",

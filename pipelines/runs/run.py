@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from mvptr_data.dataset import layout
 from mvptr_data.dataset.fields import REGIONS, claim, load_state
 from mvptr_data.dataset.locks import WHOLE, Held, Slice, hold_lock
-from mvptr_data.dataset.plan import Plan
+from mvptr_data.dataset.plan import Plan, check_same_plan, load_plan, write_plan
 from mvptr_data.dataset.receipts import Receipt
 from mvptr_data.errors import FAULT_CLASSES, IncompleteError, InputError
 from mvptr_data.sources.images import ImageRef
@@ -249,10 +250,22 @@ class RegionsRun:
             )
 
 
-def said_plan(reporter: Reporter, plan: Plan) -> Plan:
-    """`plan`, which was stored before; said."""
-    reporter.say(f"going on with the stored plan: {plan.images:,} images in {plan.shards} shards")
-    return plan
+def stored_or_new_plan(
+    store: Store, refs: Iterator[ImageRef] | None, unit: str, *, source: dict[str, Any], samples_per_shard: int
+) -> MakePlan:
+    """Goes on with the stored plan, which must have been made from `source`, or plans `refs` (None: there is a stored one)."""
+
+    def make(reporter: Reporter, check: Callable[[], None]) -> Plan:
+        # A plan may have been written by another run since the listing began, just before this run took the lock.
+        if refs is None or store.exists(layout.PLAN):
+            plan = load_plan(store)
+            check_same_plan(plan, store, source, samples_per_shard)
+            reporter.say(f"going on with the stored plan: {plan.images:,} images in {plan.shards} shards")
+            return plan
+        write = partial(write_plan, store, source=source, samples_per_shard=samples_per_shard, check=check)
+        return counted_plan(reporter, unit, refs, write)
+
+    return make
 
 
 def counted_plan(
