@@ -86,6 +86,7 @@ def tars(out: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted((out / "regions").glob("*.tar"))]
 
 
+@pytest.mark.slow  # each of the many deaths costs a worker's start
 def test_images_that_kill_their_worker_are_found_and_the_rest_is_done(
     run: Run, tmp_path: Path, undisturbed: Path
 ) -> None:
