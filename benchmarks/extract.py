@@ -35,6 +35,7 @@ from mvptr_data.abstract_scenes import draw_scene, generate_scene
 from mvptr_data.dataset.records import encode_regions
 from mvptr_data.dataset.tar import TarWriter
 from mvptr_data.detectors import Regions
+from mvptr_data.detectors.boxes import order_corners
 from mvptr_data.detectors.label_map import LabelMap
 from mvptr_data.detectors.vinvl.architecture import X152_C4
 from mvptr_data.detectors.vinvl.detector import VinvlDetector, inference_model
@@ -90,7 +91,8 @@ def extract(model: VinvlModel, jpeg: bytes, phases: Phases) -> None:
     with phases.phase("attributes"):
         model.attribute(vectors[kept.indices], kept.labels).softmax(dim=1).topk(16)
     with phases.phase("write"):
-        write(boxes[kept.indices].numpy(), vectors[kept.indices].numpy(), kept.scores.numpy(), image.size)
+        corners = order_corners(boxes[kept.indices]).numpy()
+        write(corners, vectors[kept.indices].numpy(), kept.scores.numpy(), (width, height))
 
 
 @torch.inference_mode()
