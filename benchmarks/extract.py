@@ -42,10 +42,12 @@ from mvptr_data.detectors.vinvl.detector import VinvlDetector, inference_model
 from mvptr_data.detectors.vinvl.model import VinvlModel, empty_model
 from mvptr_data.detectors.vinvl.options import VinvlOptions
 from mvptr_data.detectors.vinvl.pixels import PreparedImage, prepare, to_input
-from mvptr_data.detectors.vinvl.postprocess import RULES, Limits
+from mvptr_data.detectors.vinvl.postprocess import Limits, select_regions
 from mvptr_data.detectors.vinvl.rpn import propose
 from mvptr_data.detectors.vinvl.weights import expected_shapes, load_weights
 
+#: Until OpenMP's idle threads sleep.
+REST_SECONDS = 0.05
 LIMITS = Limits(threshold=0.2, minimum=10, maximum=100)
 #: What is compared with the literal translation, and in which order phases are shown.
 COMPARED = ("preprocess", "trunk", "proposals", "RoI", "post-process", "attributes")
@@ -63,9 +65,10 @@ class Phases:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Counts what is done inside towards `name`."""
+        """Counts what is done inside towards `name`, with what torch's threads spend on waiting for more work afterwards."""
         start = time.process_time()
         yield
+        time.sleep(REST_SECONDS)
         self.seconds[name] += time.process_time() - start
 
 
@@ -87,7 +90,7 @@ def extract(model: VinvlModel, jpeg: bytes, phases: Phases) -> None:
         vectors = model.roi.pool(feature_map, boxes)
         class_logits = model.roi.classify(vectors)
     with phases.phase("post-process"):
-        kept = RULES["per_class"](boxes, class_logits.softmax(dim=1), LIMITS)
+        kept = select_regions("per_class", boxes, class_logits, LIMITS)
     with phases.phase("attributes"):
         model.attribute(vectors[kept.indices], kept.labels).softmax(dim=1).topk(16)
     with phases.phase("write"):

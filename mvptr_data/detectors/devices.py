@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from mvptr_data.errors import InputError
@@ -26,3 +29,14 @@ def choose_device(name: str | None) -> torch.device:
             "Choose another device, or leave the option out.",
         )
     return device
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For many small operations: waking torch's other threads, which then wait busily for more, costs more than they help."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -27,7 +27,7 @@ from mvptr_data.detectors.vinvl.hub import LABEL_MAP_FILE, WEIGHTS_FILE, fetch
 from mvptr_data.detectors.vinvl.model import VinvlModel
 from mvptr_data.detectors.vinvl.options import VinvlOptions
 from mvptr_data.detectors.vinvl.pixels import LONG_SIDE_LIMIT, SHORT_SIDE, PreparedImage, prepare, to_input
-from mvptr_data.detectors.vinvl.postprocess import RULES, Kept, Limits
+from mvptr_data.detectors.vinvl.postprocess import Kept, Limits, select_regions
 from mvptr_data.detectors.vinvl.rpn import propose
 from mvptr_data.detectors.vinvl.weights import LoadedModel, load_weights
 from mvptr_data.errors import InputError
@@ -122,8 +122,8 @@ class VinvlDetector:
                 objectness[index], steps[index], anchors, width=width, height=height, limit=self._options.proposals
             )
             vectors = self._model.roi.pool(feature_maps[index : index + 1], proposals)  # [P, D]
-            probabilities = self._model.roi.classify(vectors).softmax(dim=1)
-            kept = RULES[self._options.postprocess](proposals, probabilities, self._limits)
+            class_logits = self._model.roi.classify(vectors)  # [P, C]
+            kept = select_regions(self._options.postprocess, proposals, class_logits, self._limits)
             regions.append(self._regions(image, proposals[kept.indices], vectors[kept.indices], kept, width, height))
         return regions
 

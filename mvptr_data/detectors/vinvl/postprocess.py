@@ -14,6 +14,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from mvptr_data.detectors.boxes import pairwise_iou
+from mvptr_data.detectors.devices import one_thread
 from mvptr_data.detectors.selection import kept_count
 
 #: How far two regions of one class may overlap (`per_class`), or any two (`class_agnostic`).
@@ -48,6 +49,12 @@ class Kept:
     scores: Tensor
 
 
+def select_regions(rule: str, boxes: Tensor, class_logits: Tensor, limits: Limits) -> Kept:
+    """Boxes [P, 4], class logits [P, C] -> the proposals that `rule` (a name in `RULES`) keeps."""
+    with one_thread():
+        return RULES[rule](boxes, class_logits.softmax(dim=1), limits)
+
+
 def per_class(boxes: Tensor, probabilities: Tensor, limits: Limits) -> Kept:
     """Non-maximum suppression within every class, then each box takes its best class among those where it survived.
 
@@ -56,7 +63,7 @@ def per_class(boxes: Tensor, probabilities: Tensor, limits: Limits) -> Kept:
     be judged without those below it. The level starts at the threshold and sinks until enough boxes have a class.
     A box that survives in no class is dropped, so an image can have fewer than `minimum` regions (the reference fails there).
     """
-    scores = probabilities[:, 1:].cpu().numpy()  # [P, C - 1]
+    scores = np.ascontiguousarray(probabilities[:, 1:].cpu().numpy())  # [P, C - 1]
     # In double, as torchvision compares: 0.3 and the float32 nearest to it differ.
     overlapping = (pairwise_iou(boxes, boxes).double() > CLASS_IOU).cpu().numpy()  # [P, P]
     level = limits.threshold or 0.2
@@ -95,8 +102,10 @@ def _best_above(scores: np.ndarray, overlapping: np.ndarray, level: float) -> tu
 
     Only pairs of at least `level` are looked at.
     """
-    box, kind = np.nonzero((scores >= np.float32(level)) & (scores > 0))
-    score = scores[box, kind]
+    lowest = max(np.float32(level), np.nextafter(np.float32(0), np.float32(1)))
+    pairs = np.flatnonzero(scores >= lowest)
+    box, kind = np.divmod(pairs, scores.shape[1])
+    score = scores.ravel()[pairs]
     # By class, then by descending score; equal scores keep the boxes' order, as torchvision's stable sort does.
     order = np.lexsort((box, -score, kind))
     box, kind, score = box[order], kind[order], score[order]

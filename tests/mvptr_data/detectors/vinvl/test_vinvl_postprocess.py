@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from benchmarks import vinvl_reference
-from mvptr_data.detectors.vinvl.postprocess import RULES, Limits
+from mvptr_data.detectors.vinvl.postprocess import RULES, Limits, select_regions
 
 
 def cases(boxes: int, classes: int, seed: int, *, spread: float, levels: int) -> tuple[Tensor, Tensor]:
@@ -80,3 +80,14 @@ def test_boxes_that_survive_nowhere_are_no_regions() -> None:
     probabilities = torch.linspace(0.9, 0.3, 12)[:, None] * torch.tensor([[0.1, 0.6, 0.3]])
     kept = RULES["per_class"](boxes, probabilities, Limits(threshold=0.2, minimum=10, maximum=100))
     assert kept.indices.tolist() == [0] and kept.labels.tolist() == [1]
+
+
+def test_torch_has_its_threads_again_after_regions_were_selected() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
+        select_regions("class_agnostic", torch.rand(5, 4), logits, Limits(threshold=0.2, minimum=1, maximum=3))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
