@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -26,7 +26,8 @@ from mvptr_data.dataset.plan import Plan, load_plan
 from mvptr_data.dataset.plan import read_rows as read_plan_rows
 from mvptr_data.dataset.receipts import Receipt, is_finished, read_receipt
 from mvptr_data.dataset.records import Caption, TextPhrase, encode_text
-from mvptr_data.dataset.shards import aligned_samples, shard_writer
+from mvptr_data.dataset.samples import ShardSamples, shard_samples
+from mvptr_data.dataset.shards import shard_writer
 from mvptr_data.errors import IncompleteError, SampleFault
 from mvptr_data.phrases import PhraseVocabulary
 from mvptr_data.storage import Store, check_shared
@@ -92,20 +93,19 @@ def write_shards(
                     _write(store, reporter, running, plan, captions, state, missing, held)
                 store.remove_temporaries(TEXT.name)  # of workers that were killed on the way
             texts = [_receipt(store, state, TEXT.name, shard) for shard in range(plan.shards)]
-            samples = sum(_aligned(store, pair) for pair in zip(regions, texts, strict=True))
-            held.check()
+            samples = _samples(store, reporter, regions, texts, held)
             manifest = _publish(store, plan, [*regions, *texts], state, samples, captions, vocabulary, unmatched)
             store.remove_folder(STAGING)
         totals = manifest["fields"][TEXT.name]["totals"]
         reporter.say(
-            f"{samples:,} samples in {plan.shards} shards, {totals['captions']:,} captions with {totals['phrases']:,} known "
-            f"phrases; {unmatched:,} captions met no image"
+            f"{manifest['samples']:,} samples in {plan.shards} shards, {totals['captions']:,} captions with "
+            f"{totals['phrases']:,} known phrases; {unmatched:,} captions met no image"
         )
         if unmatched:
             reporter.say(f"the captions that met no image are in {store.path(layout.UNMATCHED)}")
     return WritingSummary(
         manifest=manifest,
-        samples=samples,
+        samples=manifest["samples"],
         captions=totals["captions"],
         phrases=totals["phrases"],
         unmatched=unmatched,
@@ -149,13 +149,19 @@ def _receipt(store: Store, state: FieldState, field: str, shard: int) -> Receipt
     return receipt
 
 
-def _aligned(store: Store, receipts: Sequence[Receipt]) -> int:
-    """The samples of a shard, from the receipts of its fields. Raises `IncompleteError` where their rows have vanished."""
-    try:
-        return aligned_samples(store, [receipt.rows.name for receipt in receipts])
-    except FileNotFoundError as error:
-        gone = next((one.rows.name for one in receipts if not store.exists(one.rows.name)), receipts[0].rows.name)
-        raise _changed(store, gone) from error
+def _samples(
+    store: Store, reporter: Reporter, regions: Sequence[Receipt], texts: Sequence[Receipt], held: Held
+) -> Iterator[ShardSamples]:
+    """The samples of each shard, from its receipts. Raises `IncompleteError` where their rows have vanished."""
+    with reporter.step("align", len(regions), "shards") as step:
+        for ours, text in zip(regions, texts, strict=True):
+            try:
+                yield shard_samples(store, ours.rows.name, text.rows.name)
+            except FileNotFoundError as error:
+                gone = next((one.rows.name for one in (ours, text) if not store.exists(one.rows.name)), ours.rows.name)
+                raise _changed(store, gone) from error
+            step.advance()
+    held.check()
 
 
 def _changed(store: Store, name: str) -> IncompleteError:
@@ -258,7 +264,7 @@ def _publish(
     plan: Plan,
     receipts: Sequence[Receipt],
     state: FieldState,
-    samples: int,
+    samples: Iterable[ShardSamples],
     captions: CaptionStore,
     vocabulary: PhraseVocabulary,
     unmatched: int,

@@ -19,14 +19,19 @@ FORMATS: dict[str, tuple[int, frozenset[int]]] = {
     "regions": (1, frozenset({1})),
     "text": (1, frozenset({1})),
     "captions": (1, frozenset({1})),
-    "phrase_vocab": (1, frozenset({1})),
-    "manifest": (1, frozenset({1})),
+    "phrase_vocab": (2, frozenset({1, 2})),
+    "phrase_counts": (1, frozenset({1})),
+    "manifest": (2, frozenset({2})),
 }
 
 PLAN = "plan/plan.json"
 INDEX = "index.parquet"
+SAMPLES = "samples.parquet"
+IMAGE_IDS = "image_ids.parquet"
+SAME_IMAGES = "same_images.parquet"
 MANIFEST = "manifest.json"
 PHRASE_VOCAB = "phrase_vocab.parquet"
+PHRASE_COUNTS = "phrase_counts.parquet"
 CAPTIONS = "captions/captions.json"
 CAPTION_FAULTS = "captions/faults.parquet"
 UNMATCHED = "captions/unmatched.parquet"

@@ -1,12 +1,12 @@
 """The manifest and the index: which files are the data set now.
 
-`write-shards` publishes them, index first, manifest last. Readers open what they name and nothing else, so files of a newer
-generation, or of a run still under way, never mix into a training.
+`write-shards` publishes them, with the samples in brief (`samples.py`), the manifest last. Readers open what they name and
+nothing else, so files of a newer generation, or of a run still under way, never mix into a training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,13 @@ from mvptr_data.dataset import layout
 from mvptr_data.dataset.fields import FIELDS
 from mvptr_data.dataset.plan import Plan
 from mvptr_data.dataset.receipts import Receipt
+from mvptr_data.dataset.samples import ShardSamples, write_samples
 from mvptr_data.dataset.tables import described, read_table, write_table
 from mvptr_data.errors import DamagedFileError, IncompleteError
 from mvptr_data.storage import Store, digest
 
 _REMEDY = "Run `mvptr-data write-shards` again."
-_ENTRIES = {"plan", "images", "shards", "samples", "fields", "index", "captions", "phrase_vocab"}
+_ENTRIES = {"plan", "images", "shards", "samples", "fields", "index", "order", "captions", "phrase_vocab"}
 _INDEX_COLUMNS = pa.schema(
     [
         ("field", pa.string()),
@@ -82,12 +83,12 @@ def publish(
     receipts: Sequence[Receipt],
     *,
     configurations: dict[str, dict[str, Any]],
-    samples: int,
+    samples: Iterable[ShardSamples],
     facts: dict[str, Any],
 ) -> dict[str, Any]:
-    """Write index and manifest for these receipts (every field, every shard); returns the manifest.
+    """Write index, samples and manifest for these receipts (every field, every shard); returns the manifest.
 
-    `configurations` by field; `samples` counts the positions where every field is `ok`; `facts` are further entries.
+    `configurations` by field; `samples` of every shard in order (`shard_samples`); `facts` are further entries.
     """
     rows = [index_row(receipt) for receipt in sorted(receipts, key=lambda receipt: (receipt.field, receipt.shard))]
     table = pa.Table.from_pylist(
@@ -95,16 +96,18 @@ def publish(
         described(_INDEX_COLUMNS, "manifest"),
     )
     write_table(store, layout.INDEX, table)
+    order, count = write_samples(store, samples)
     manifest = {
         "version": layout.version("manifest"),
         "plan": plan.digest,
         "images": plan.images,
         "shards": plan.shards,
-        "samples": samples,
+        "samples": count,
         "fields": {
             name: _field_entry([r for r in receipts if r.field == name], configuration)
             for name, configuration in configurations.items()
         },
+        "order": order,
         "index": {"name": layout.INDEX, "sha256": store.sha256(layout.INDEX)},
         **facts,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -109,12 +109,6 @@ def shard_writer(
 def read_rows(store: Store, name: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
     """The rows of a shard's parquet file, in plan order. Raises `DamagedFileError`, `FormatVersionError`, `FileNotFoundError`."""
     return read_table(store, name, "field", columns).to_pylist()
-
-
-def aligned_samples(store: Store, names: Sequence[str]) -> int:
-    """The positions of a shard where every field is `ok`; `names` are its parquet files, one a field."""
-    fates = [read_table(store, name, "field", ["status"])["status"].to_pylist() for name in names]
-    return sum(all(fate == OK for fate in aligned) for aligned in zip(*fates, strict=True))
 
 
 def _totals(field: Field, rows: Iterable[dict[str, Any]]) -> dict[str, int]:

@@ -17,12 +17,13 @@ import numpy as np
 
 from mvptr_data.dataset import layout
 from mvptr_data.dataset.captions import CaptionStore
-from mvptr_data.dataset.fields import FAULT, FIELDS, OK, Field, stem
+from mvptr_data.dataset.fields import FAULT, FIELDS, OK, REGIONS, TEXT, Field, stem
 from mvptr_data.dataset.manifest import IndexRow
 from mvptr_data.dataset.plan import Plan, read_keys
 from mvptr_data.dataset.receipts import read_receipt
 from mvptr_data.dataset.records import FEATURE_SIZE, box_problem, decode_array, decode_regions, decode_text
-from mvptr_data.dataset.shards import aligned_samples, read_rows
+from mvptr_data.dataset.samples import samples_problem, shard_samples
+from mvptr_data.dataset.shards import read_rows
 from mvptr_data.errors import FAULT_CLASSES, MvptrError
 from mvptr_data.keys import encode_key
 from mvptr_data.storage import Store
@@ -100,15 +101,16 @@ def _total(counts: Iterable[int | None]) -> int | None:
 
 
 def verify_samples(store: Store, manifest: dict[str, Any], index: list[IndexRow]) -> list[Finding]:
-    """Whether as many samples have every field as the manifest promises. Call it where every shard is sound."""
-    by_shard: dict[int, list[str]] = {}
-    for row in index:
-        by_shard.setdefault(row.shard, []).append(row.rows_file)
-    found = sum(aligned_samples(store, names) for names in by_shard.values())
-    if found == manifest["samples"]:
-        return []
-    message = f"{found} samples have every field, the manifest promises {manifest['samples']}"
-    return [Finding(kind="count", file=layout.MANIFEST, message=message)]
+    """Whether the published brief of the samples is what the shards hold. Call it where every shard is sound."""
+    files = {(row.field, row.shard): row.rows_file for row in index}
+    shards = (
+        shard_samples(store, files[REGIONS.name, shard], files[TEXT.name, shard]) for shard in range(manifest["shards"])
+    )
+    try:
+        problem = samples_problem(store, manifest, shards)
+    except MvptrError as error:
+        problem = str(error)
+    return [] if problem is None else [Finding(kind="samples", file=layout.SAMPLES, message=problem)]
 
 
 def verify_shard(store: Store, row: IndexRow, known_phrase: KnownPhrase) -> list[Finding]:

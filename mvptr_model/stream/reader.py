@@ -28,6 +28,7 @@ from mvptr_data.dataset.records import (
     decode_text,
     geometry,
 )
+from mvptr_data.dataset.samples import load_samples
 from mvptr_data.dataset.shards import read_rows
 from mvptr_data.errors import DamagedFileError
 from mvptr_data.phrases import PhraseVocabulary
@@ -103,14 +104,9 @@ class ShardReader:
                 f"the index of {self._store.root} does not have each shard of each field once",
                 f"Run `mvptr-data verify {root}`.",
             )
-        counts = [self._count(shard) for shard in range(self.manifest["shards"])]
-        self._starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        self.samples = load_samples(self._store, self.manifest)
+        self._starts = np.concatenate([[0], np.cumsum(self.samples.at_least[0])])
         self._open: OrderedDict[int, _Shard] = OrderedDict()
-        if len(self) != self.manifest["samples"]:
-            raise DamagedFileError(
-                f"{self._store.root} has {len(self)} samples, its manifest promises {self.manifest['samples']}",
-                f"Run `mvptr-data verify {root}`.",
-            )
 
     def vocabulary(self) -> PhraseVocabulary:
         """The phrase vocabulary that the text field was written with."""
@@ -141,20 +137,22 @@ class ShardReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _count(self, shard: int) -> int:
-        """The number of a shard's samples."""
-        return len(self._sample_rows(shard, ["status"]))
-
-    def _sample_rows(self, shard: int, columns: list[str] | None = None) -> list[dict[str, dict[str, Any]]]:
+    def _sample_rows(self, shard: int) -> list[dict[str, dict[str, Any]]]:
         """The rows of a shard's samples, by field: positions where every field is `ok`."""
-        tables = {field: read_rows(self._store, self._index[field, shard].rows_file, columns) for field in self._fields}
+        tables = {field: read_rows(self._store, self._index[field, shard].rows_file) for field in self._fields}
         if len({len(rows) for rows in tables.values()}) != 1:
             raise DamagedFileError(
                 f"the fields of shard {shard} of {self._store.root} have different numbers of rows",
                 "Run `mvptr-data verify`.",
             )
         aligned = zip(*tables.values(), strict=True)
-        return [dict(zip(tables, rows, strict=True)) for rows in aligned if all(row["status"] == OK for row in rows)]
+        samples = [dict(zip(tables, rows, strict=True)) for rows in aligned if all(row["status"] == OK for row in rows)]
+        if len(samples) != (promised := self.samples.at_least[0, shard]):
+            raise DamagedFileError(
+                f"shard {shard} of {self._store.root} has {len(samples)} samples, the manifest promises {promised}",
+                "Run `mvptr-data verify`.",
+            )
+        return samples
 
     def _shard(self, number: int) -> _Shard:
         """An open shard; the one used longest ago is closed when there are too many."""

@@ -7,8 +7,10 @@ import json
 import shutil
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +23,7 @@ from mvptr_data.dataset.manifest import load_manifest, publish
 from mvptr_data.dataset.plan import load_plan
 from mvptr_data.dataset.receipts import read_receipt
 from mvptr_data.dataset.records import decode_array, encode_array
+from mvptr_data.dataset.samples import shard_samples
 from mvptr_data.dataset.shards import read_rows, shard_writer
 from mvptr_data.errors import DamagedFileError, FormatVersionError, IncompleteError, SampleFault
 from mvptr_data.storage import Store
@@ -68,8 +71,8 @@ def test_manifest_and_index_are_not_trusted_when_changed(data_set: Path, tmp_pat
     manifest.write_text(sound.replace('"samples": 11', '"samples": 12'))
     with pytest.raises(DamagedFileError, match="manifest"):
         verify(data_set)
-    manifest.write_text(sound.replace('"version": 1', '"version": 2'))
-    with pytest.raises(FormatVersionError, match=r"version 2.*reads \[1\]"):
+    manifest.write_text(sound.replace('"version": 2', '"version": 3'))
+    with pytest.raises(FormatVersionError, match=r"version 3.*reads \[2\]"):
         verify(data_set)
     manifest.write_text(sound)
     index = data_set / "index.parquet"
@@ -84,7 +87,10 @@ Members = dict[str, bytes]
 
 
 def rewrite(
-    path: Path, field: str, change: Callable[[str, Members, dict[str, object]], None], samples: int | None = None
+    path: Path,
+    field: str,
+    change: Callable[[str, Members, dict[str, object]], None],
+    shard_0: dict[str, Any] | None = None,
 ) -> None:
     """Write shard 0 of a field again with `change` applied to each sample, and publish it: sound digests, unsound contents."""
     store = Store.at(path)
@@ -111,7 +117,13 @@ def rewrite(
         plan,
         [receipt for receipt in receipts if receipt],
         configurations={name: state.configuration for name, state in states.items() if state},
-        samples=samples or manifest["samples"],
+        samples=[
+            replace(
+                shard_samples(store, *(layout.shard_file(name, shard, 0, "parquet") for name in FIELDS)),
+                **({} if shard else shard_0 or {}),
+            )
+            for shard in range(plan.shards)
+        ],
         facts={name: manifest[name] for name in ("captions", "phrase_vocab")},
     )
 
@@ -183,12 +195,22 @@ def test_unsound_contents_are_found_though_digests_agree(data_set: Path, message
     assert any(message in finding.message for finding in findings), [finding.message for finding in findings][:3]
 
 
-def test_counts_that_are_not_so_are_found(data_set: Path) -> None:
-    """The manifest's samples and the captions of a shard, with digests that agree."""
-    rewrite(data_set, "text", lambda *_: None, samples=12)
-    assert [finding.message for finding in verify(data_set).findings] == [
-        "11 samples have every field, the manifest promises 12"
-    ]
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("captions", "shard 0 has [4, 4, 4, 4, 4] samples with 1, 2, ... captions, promised were others"),
+        ("image_ids", "shard 0 has other images than promised"),
+        ("positions", "other positions hold samples than promised"),
+    ],
+)
+def test_a_brief_that_is_not_so_is_found_though_digests_agree(data_set: Path, what: str, message: str) -> None:
+    of = {
+        "captions": np.array([5, 5, 5, 4], np.int32),
+        "image_ids": np.arange(4, dtype=np.uint64),
+        "positions": np.array([0, 1, 2, 5], np.int32),
+    }
+    rewrite(data_set, "text", lambda *_: None, shard_0={what: of[what]})
+    assert [finding.message for finding in verify(data_set).findings] == [message]
 
 
 def test_rewriting_without_a_change_is_sound(data_set: Path) -> None:

@@ -73,7 +73,10 @@ def test_what_is_not_published_or_torn_is_a_typed_error(data_set: Path, tmp_path
     with ShardReader(str(data_set)) as reader, pytest.raises(DamagedFileError, match="regions tar ends inside"):
         list(reader)
     (data_set / "regions/00001.parquet").write_bytes(b"")
-    with pytest.raises(DamagedFileError, match="00001"):
+    with ShardReader(str(data_set)) as reader, pytest.raises(DamagedFileError, match="00001"):
+        list(reader)
+    (data_set / "samples.parquet").unlink()
+    with pytest.raises(DamagedFileError, match=r"samples.parquet is missing"):
         ShardReader(str(data_set))
 
 

@@ -1,0 +1,189 @@
+"""The samples of a published data set, in brief: all that an order of them needs, so that a stream opens no shard to begin.
+
+Shape legend: S shards, N samples (in plan order, those of a shard together), R the largest number of captions.
+
+* `samples.parquet`      a row a shard: `at_least` [R], how many of its samples have more than r captions
+* `image_ids.parquet`    a row a sample: 64 bits of its image's sha256; read only where several data sets are mixed
+* `same_images.parquet`  a row for each sample whose image is in other samples too: `sample`, and `image`, the first of them
+
+A sample exists where every field is `ok`. What lies in a sample is told by its shard's own parquet files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mvptr_data.dataset import layout
+from mvptr_data.dataset.fields import OK
+from mvptr_data.dataset.tables import described, read_table, write_table
+from mvptr_data.errors import DamagedFileError
+from mvptr_data.storage import Store, digest
+
+Ints = NDArray[np.int64]
+
+_COUNTS = described(pa.schema([("shard", pa.int32()), ("at_least", pa.list_(pa.int32()))]), "manifest")
+_IDS = described(pa.schema([("image_id", pa.uint64())]), "manifest")
+_SAME = described(pa.schema([("sample", pa.int64()), ("image", pa.int64())]), "manifest")
+#: Samples of a row group of identities, 8 MB.
+_ROW_GROUP = 1_000_000
+#: Parts, by their upper bits, in which image identities are compared: the work needs 8 bytes a sample and a 16th of that again.
+_PARTS = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShardSamples:
+    """One shard's samples: `positions` int32 [n] in the shard, `captions` int32 [n] (how many), `image_ids` uint64 [n]."""
+
+    positions: NDArray[np.int32]
+    captions: NDArray[np.int32]
+    image_ids: NDArray[np.uint64]
+
+    @property
+    def at_least(self) -> list[int]:
+        """How many samples have more than 0, 1, 2, ... captions; [0] without samples."""
+        return [int((self.captions > r).sum()) for r in range(int(self.captions.max(initial=1)))]
+
+    @property
+    def sha256(self) -> bytes:
+        """Of the positions and the numbers of captions: what an order depends on."""
+        return hashlib.sha256(self.positions.tobytes() + b"|" + self.captions.tobytes()).digest()
+
+
+def shard_samples(store: Store, regions: str, text: str) -> ShardSamples:
+    """The samples of a shard, by the parquet files of its fields.
+
+    Raises `DamagedFileError`, `FormatVersionError`, `FileNotFoundError`.
+    """
+    ours = read_table(store, regions, "field", ["status", "image_id"])
+    texts = read_table(store, text, "field", ["status", "captions"])
+    if len(ours) != len(texts):
+        raise DamagedFileError(
+            f"{store.path(regions)} has {len(ours)} rows, {store.path(text)} has {len(texts)}",
+            "Run `mvptr-data verify`.",
+        )
+    positions = np.flatnonzero(_is_ok(ours) & _is_ok(texts)).astype(np.int32)
+    return ShardSamples(
+        positions=positions,
+        captions=texts["captions"].fill_null(0).to_numpy()[positions].astype(np.int32),
+        image_ids=ours["image_id"].fill_null(0).to_numpy()[positions].astype(np.uint64),
+    )
+
+
+def _is_ok(table: pa.Table) -> NDArray[np.bool_]:
+    return np.array(table["status"].to_pylist(), dtype=object) == OK
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """The samples of a data set.
+
+    `at_least` int64 [R, S]: how many samples of each shard have more than r captions; row 0 counts all. `same_images` int64
+    [M, 2]: (sample, first sample with the same image), ascending. `digest` names plan places and caption counts.
+    """
+
+    at_least: Ints
+    same_images: Ints
+    digest: str
+
+
+def write_samples(store: Store, shards: Iterable[ShardSamples]) -> tuple[dict[str, Any], int]:
+    """Write the three files from all shards in order; returns the manifest's entry on them, and the number of samples."""
+    identities: list[NDArray[np.uint64]] = []
+    counts: list[list[int]] = []
+    places = hashlib.sha256()
+    for shard in shards:
+        counts.append(shard.at_least)
+        identities.append(shard.image_ids)
+        places.update(shard.sha256)
+    ids = np.concatenate(identities) if identities else np.zeros(0, np.uint64)
+    same = same_images(ids)
+    write_table(store, layout.SAMPLES, pa.table([range(len(counts)), counts], schema=_COUNTS))
+    write_table(store, layout.IMAGE_IDS, pa.table([ids], schema=_IDS), row_group_size=_ROW_GROUP)
+    write_table(store, layout.SAME_IMAGES, pa.table(list(same.T), schema=_SAME))
+    files = {name: store.sha256(name) for name in (layout.SAMPLES, layout.IMAGE_IDS, layout.SAME_IMAGES)}
+    entry = {
+        "files": files,
+        "places": places.hexdigest(),
+        "digest": digest([places.hexdigest(), files[layout.SAME_IMAGES]]),
+    }
+    return entry, len(ids)
+
+
+def samples_problem(store: Store, manifest: dict[str, Any], shards: Iterable[ShardSamples]) -> str | None:
+    """How the published brief differs from what the shards hold, if it does. Raises as `load_samples`."""
+    published, published_ids = load_samples(store, manifest), load_image_ids(store, manifest)
+    places, at = hashlib.sha256(), 0
+    for number, shard in enumerate(shards):
+        counts = np.zeros(len(published.at_least), np.int64)
+        counts[: len(shard.at_least)] = shard.at_least[: len(counts)]
+        if (counts != published.at_least[:, number]).any():
+            return f"shard {number} has {shard.at_least} samples with 1, 2, ... captions, promised were others"
+        if (published_ids[at : at + len(shard.image_ids)] != shard.image_ids).any():
+            return f"shard {number} has other images than promised"
+        at += len(shard.image_ids)
+        places.update(shard.sha256)
+    if places.hexdigest() != manifest["order"]["places"]:
+        return "other positions hold samples than promised"
+    if not np.array_equal(same_images(published_ids), published.same_images):
+        return "other samples show the same images than promised"
+    return None
+
+
+def same_images(identities: NDArray[np.uint64]) -> Ints:
+    """Identities [N] -> int64 [M, 2]: every sample whose identity is found more than once, and the first sample that has it."""
+    found = []
+    upper = identities >> np.uint64(64 - (_PARTS - 1).bit_length())
+    for part in range(_PARTS):
+        samples = np.flatnonzero(upper == part)
+        order = np.argsort(identities[samples], kind="stable")
+        ordered = identities[samples[order]]
+        fresh = np.ones(len(ordered), dtype=bool)
+        fresh[1:] = ordered[1:] != ordered[:-1]
+        starts = np.flatnonzero(fresh)
+        sizes = np.diff(np.append(starts, len(ordered)))
+        first = np.repeat(samples[order[starts]], sizes)  # a stable sort: the first of its run is the first of all
+        again = np.repeat(sizes > 1, sizes)
+        found.append(np.stack([samples[order][again], first[again]], axis=1))
+    same = np.concatenate(found)
+    return same[np.argsort(same[:, 0])]
+
+
+def load_samples(store: Store, manifest: dict[str, Any]) -> Samples:
+    """What the manifest's data set holds. Raises `DamagedFileError`, `FormatVersionError`."""
+    counted = _load(store, manifest, layout.SAMPLES)
+    same = _load(store, manifest, layout.SAME_IMAGES)
+    at_least = counted["at_least"].to_pylist()
+    if counted["shard"].to_pylist() != list(range(manifest["shards"])):
+        raise _damaged(store, layout.SAMPLES, f"does not have each of {manifest['shards']} shards once")
+    counts = np.zeros((max(map(len, at_least), default=1), len(at_least)), dtype=np.int64)
+    for shard, row in enumerate(at_least):
+        counts[: len(row), shard] = row
+    if (found := int(counts[0].sum())) != manifest["samples"]:
+        raise _damaged(store, layout.SAMPLES, f"counts {found} samples, the manifest {manifest['samples']}")
+    pairs = np.stack([same[name].to_numpy() for name in ("sample", "image")], axis=1)
+    return Samples(at_least=counts, same_images=pairs.astype(np.int64), digest=manifest["order"]["digest"])
+
+
+def load_image_ids(store: Store, manifest: dict[str, Any]) -> NDArray[np.uint64]:
+    """uint64 [N]: 64 bits of each image's sha256, in the samples' order. Raises as `load_samples`."""
+    return _load(store, manifest, layout.IMAGE_IDS)["image_id"].to_numpy().astype(np.uint64)
+
+
+def _load(store: Store, manifest: dict[str, Any], name: str) -> pa.Table:
+    try:
+        if store.sha256(name) != manifest["order"]["files"][name]:
+            raise _damaged(store, name, "is not the file its manifest names")
+        return read_table(store, name, "manifest")
+    except FileNotFoundError as error:
+        raise _damaged(store, name, "is missing") from error
+
+
+def _damaged(store: Store, name: str, what: str) -> DamagedFileError:
+    return DamagedFileError(f"{store.path(name)} {what}", "Run `mvptr-data write-shards` again.")
