@@ -1,41 +1,44 @@
 """Reading a data set back: aligned samples through the index, without parsing a tar.
 
-Shapes: K regions of one image.
+Shape legend: K regions of one image.
 
-A sample exists where regions and text are both `ok`. The parquet files say where each member lies, so a sample costs one read
-in each tar, wherever it is.
+A sample exists where regions and text are both `ok`. The parquet files say where each member lies, so a sample costs no more
+than looking at its bytes, wherever it is.
 """
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import IO, Any
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mvptr_data.dataset.fields import FIELDS, OK, stem
+from mvptr_data.dataset.copies import LocalCopies
+from mvptr_data.dataset.fields import stem
 from mvptr_data.dataset.manifest import IndexRow, load_index, load_manifest
 from mvptr_data.dataset.records import (
     FEATURE_SIZE,
     Caption,
     RegionFacts,
-    decode_array,
     decode_regions,
     decode_text,
     geometry,
 )
 from mvptr_data.dataset.samples import load_samples
-from mvptr_data.dataset.shards import read_rows
 from mvptr_data.errors import DamagedFileError
 from mvptr_data.phrases import PhraseVocabulary
 from mvptr_data.storage import Store
+from mvptr_model.stream.shard import FieldFiles, OpenShard
 
-#: Shards whose files and rows are kept at hand; neighbours in a shuffled stream come from few shards.
+#: Shards that are kept at hand; neighbours in a shuffled stream come from few shards.
 OPEN_SHARDS = 8
+#: Where copies of remote shards are kept, and how many bytes of them.
+CACHE, CACHE_BYTES = Path("~/.cache/mvptr-data/shards"), 100 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,38 +65,28 @@ class Sample:
         return geometry(self.boxes, self.regions.width, self.regions.height)
 
 
-@dataclass(frozen=True, slots=True)
-class _Shard:
-    """The open tars of one shard and its samples' rows, by field."""
-
-    tars: dict[str, IO[bytes]]
-    rows: list[dict[str, dict[str, Any]]]
-
-    def read(self, field: str, member: str, row: dict[str, Any]) -> bytes:
-        """A member's bytes, by the offset its row names. Raises `DamagedFileError` where the tar ends before."""
-        tar, size = self.tars[field], row[f"{stem(member)}_size"]
-        tar.seek(row[f"{stem(member)}_offset"])
-        data = tar.read(size)
-        if len(data) != size:
-            raise DamagedFileError(
-                f"the {field} tar ends inside {member} of {row['key']!r}", "Run `mvptr-data verify`."
-            )
-        return data
-
-    def close(self) -> None:
-        for tar in self.tars.values():
-            tar.close()
-
-
 class ShardReader:
     """The samples of a published data set, in plan order: iterate over it, or index into it.
 
+    `root` is a folder or URL; the shards of a URL are copied to `cache`, whole, up to `cache_bytes`. `open_shards` are kept at
+    hand.
+
     Raises, at construction, `IncompleteError` (nothing published), `FormatVersionError`, `DamagedFileError`; while reading,
-    `DamagedFileError` naming the sample whose bytes are not what they should be. Use it as a context manager, or `close` it.
+    `DamagedFileError` naming the sample whose bytes are not what they should be, and what `LocalCopies.path` raises. Use it as
+    a context manager, or `close` it.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(
+        self,
+        root: str,
+        *,
+        cache: str | os.PathLike[str] = CACHE,
+        cache_bytes: int = CACHE_BYTES,
+        open_shards: int = OPEN_SHARDS,
+    ) -> None:
         self._store = Store.at(root)
+        self._copies = LocalCopies(self._store, folder=Path(cache).expanduser(), limit=cache_bytes)
+        self._open_shards = open_shards
         self.manifest = load_manifest(self._store)
         self._fields = list(self.manifest["fields"])
         self._index: dict[tuple[str, int], IndexRow] = {
@@ -106,7 +99,7 @@ class ShardReader:
             )
         self.samples = load_samples(self._store, self.manifest)
         self._starts = np.concatenate([[0], np.cumsum(self.samples.at_least[0])])
-        self._open: OrderedDict[int, _Shard] = OrderedDict()
+        self._open: OrderedDict[int, OpenShard] = OrderedDict()
 
     def vocabulary(self) -> PhraseVocabulary:
         """The phrase vocabulary that the text field was written with."""
@@ -116,20 +109,17 @@ class ShardReader:
         return int(self._starts[-1])
 
     def __getitem__(self, number: int) -> Sample:
-        if not 0 <= number < len(self):
-            raise IndexError(f"sample {number} of {len(self)}")
-        shard = int(np.searchsorted(self._starts, number, side="right")) - 1
-        return self._read(shard, number - int(self._starts[shard]))
+        shard, nth = self.place(number)
+        return self._read(self.shard(shard), shard, nth)
 
     def __iter__(self) -> Iterator[Sample]:
         for shard in range(len(self._starts) - 1):
-            for number in range(int(self._starts[shard + 1] - self._starts[shard])):
-                yield self._read(shard, number)
+            for nth in range(int(self._starts[shard + 1] - self._starts[shard])):
+                yield self._read(self.shard(shard), shard, nth)
 
     def close(self) -> None:
-        """Close all files."""
-        while self._open:
-            self._open.popitem()[1].close()
+        """Let go of all files."""
+        self._open.clear()
 
     def __enter__(self) -> ShardReader:
         return self
@@ -137,61 +127,52 @@ class ShardReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _sample_rows(self, shard: int) -> list[dict[str, dict[str, Any]]]:
-        """The rows of a shard's samples, by field: positions where every field is `ok`."""
-        tables = {field: read_rows(self._store, self._index[field, shard].rows_file) for field in self._fields}
-        if len({len(rows) for rows in tables.values()}) != 1:
-            raise DamagedFileError(
-                f"the fields of shard {shard} of {self._store.root} have different numbers of rows",
-                "Run `mvptr-data verify`.",
-            )
-        aligned = zip(*tables.values(), strict=True)
-        samples = [dict(zip(tables, rows, strict=True)) for rows in aligned if all(row["status"] == OK for row in rows)]
-        if len(samples) != (promised := self.samples.at_least[0, shard]):
-            raise DamagedFileError(
-                f"shard {shard} of {self._store.root} has {len(samples)} samples, the manifest promises {promised}",
-                "Run `mvptr-data verify`.",
-            )
-        return samples
+    def place(self, number: int) -> tuple[int, int]:
+        """The shard of a sample, and which of the shard's samples it is. Raises `IndexError`."""
+        if not 0 <= number < len(self):
+            raise IndexError(f"sample {number} of {len(self)}")
+        shard = int(np.searchsorted(self._starts, number, side="right")) - 1
+        return shard, number - int(self._starts[shard])
 
-    def _shard(self, number: int) -> _Shard:
-        """An open shard; the one used longest ago is closed when there are too many."""
-        if number in self._open:
-            self._open.move_to_end(number)
-        else:
-            while len(self._open) >= OPEN_SHARDS:
-                self._open.popitem(last=False)[1].close()
-            tars = {field: self._store.open(self._index[field, number].file) for field in self._fields}
-            self._open[number] = _Shard(tars, self._sample_rows(number))
-        return self._open[number]
+    def shard(self, number: int) -> OpenShard:
+        """An open shard; the one used longest ago is let go when there are too many. Arrays taken from it stay valid."""
+        found = self._open.get(number)
+        if found is None:
+            while len(self._open) >= self._open_shards:
+                self._open.popitem(last=False)
+            found = self._open[number] = OpenShard(
+                {field: self._files(self._index[field, number]) for field in self._fields},
+                samples=int(self.samples.at_least[0, number]),
+                where=f"shard {number} of {self._store.root}",
+            )
+        self._open.move_to_end(number)
+        return found
 
-    def _read(self, number: int, nth: int) -> Sample:
-        shard = self._shard(number)
-        rows = shard.rows[nth]
-        members = {
-            member: shard.read(field, member, row) for field, row in rows.items() for member in FIELDS[field].members
-        }
-        regions = rows["regions"]
-        where = f"{self._store.root} sample {regions['key']!r} (shard {number}, position {regions['position']})"
-        split, captions = decode_text(members["text.json"], f"text.json of {where}")
-        features = decode_array(members["features.npy"], f"features of {where}")
-        boxes = decode_array(members["boxes.npy"], f"boxes of {where}")
-        facts = decode_regions(members["regions.json"], f"regions.json of {where}")
-        count = len(facts.tags)
-        if features.dtype != np.float16 or features.shape != (count, FEATURE_SIZE):
-            raise DamagedFileError(
-                f"features of {where} are {features.dtype} {list(features.shape)}", "Run `mvptr-data verify`."
-            )
-        if boxes.dtype != np.float32 or boxes.shape != (count, 4):
-            raise DamagedFileError(
-                f"boxes of {where} are {boxes.dtype} {list(boxes.shape)}", "Run `mvptr-data verify`."
-            )
+    def _files(self, row: IndexRow) -> FieldFiles:
+        return FieldFiles(
+            tar=self._copies.path(row.file, size=row.bytes, sha256=row.sha256),
+            tar_bytes=row.bytes,
+            rows=self._copies.path(row.rows_file, size=row.rows_bytes, sha256=row.rows_sha256),
+        )
+
+    def _read(self, shard: OpenShard, number: int, nth: int) -> Sample:
+        where = shard.sample(nth)
+        split, captions = decode_text(bytes(shard.member("text.json", nth)), f"text.json of {where}")
+        features = shard.array("features.npy", nth, np.float16, FEATURE_SIZE)
+        boxes = shard.array("boxes.npy", nth, np.float32, 4)
+        facts = decode_regions(bytes(shard.member("regions.json", nth)), f"regions.json of {where}")
+        for name, array in (("features.npy", features), ("boxes.npy", boxes)):
+            if len(array) != len(facts.tags):
+                raise DamagedFileError(
+                    f"{stem(name)} of {where} are of {len(array)} regions, its tags of {len(facts.tags)}",
+                    "Run `mvptr-data verify`.",
+                )
         return Sample(
-            key=regions["key"],
+            key=shard.keys[nth],
             shard=number,
-            position=regions["position"],
+            position=int(shard.positions[nth]),
             split=split,
-            image_id=regions["image_id"],
+            image_id=int(shard.image_ids[nth]),
             features=features,
             boxes=boxes,
             regions=facts,

@@ -12,7 +12,6 @@ import pytest
 
 from mvptr_data.errors import DamagedFileError, IncompleteError
 from mvptr_data.storage import Store, digest
-from mvptr_model.stream import reader as module
 from mvptr_model.stream.reader import ShardReader
 from pipelines.cluster import ClusterOptions
 from pipelines.extract_regions import extract_regions
@@ -37,9 +36,8 @@ def test_samples_are_aligned_and_typed(published: Path) -> None:
         assert len({sample.image_id for sample in samples}) == 11
 
 
-def test_any_sample_by_its_number(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "OPEN_SHARDS", 1)
-    with ShardReader(str(published)) as reader:
+def test_any_sample_by_its_number(published: Path) -> None:
+    with ShardReader(str(published), open_shards=1) as reader:
         inorder = [sample.key for sample in reader]
         assert [reader[number].key for number in (10, 0, 5, 4, 10)] == [inorder[number] for number in (10, 0, 5, 4, 10)]
         for number in (-1, 11):
@@ -70,7 +68,10 @@ def test_what_is_not_published_or_torn_is_a_typed_error(data_set: Path, tmp_path
         ShardReader(str(tmp_path / "nothing"))
     tar = data_set / "regions/00001.tar"
     tar.write_bytes(tar.read_bytes()[:2000])
-    with ShardReader(str(data_set)) as reader, pytest.raises(DamagedFileError, match="regions tar ends inside"):
+    with (
+        ShardReader(str(data_set)) as reader,
+        pytest.raises(DamagedFileError, match=r"regions tar of shard 1 of .* has 2,000 bytes, not"),
+    ):
         list(reader)
     (data_set / "regions/00001.parquet").write_bytes(b"")
     with ShardReader(str(data_set)) as reader, pytest.raises(DamagedFileError, match="00001"):
@@ -108,6 +109,36 @@ def test_arrays_of_another_shape_are_a_typed_error(data_set: Path) -> None:
     tar.write_bytes(tar.read_bytes().replace(header, f"'shape': (4, {len(first.boxes)})".encode(), 1))
     with ShardReader(str(data_set)) as reader, pytest.raises(DamagedFileError, match="boxes of"):
         reader[0]
+
+
+def test_offsets_beyond_the_tar_are_a_typed_error(data_set: Path) -> None:
+    rows = pq.read_table(data_set / "regions/00000.parquet")
+    moved = [offset + 10**7 for offset in rows["features_offset"].to_pylist()]
+    place = rows.column_names.index("features_offset")
+    pq.write_table(rows.set_column(place, "features_offset", pa.array(moved)), data_set / "regions/00000.parquet")
+    with ShardReader(str(data_set)) as reader, pytest.raises(DamagedFileError, match=r"ends inside features\.npy"):
+        reader[0]
+
+
+def test_arrays_are_views_that_outlive_the_reader(published: Path) -> None:
+    with ShardReader(str(published), open_shards=1) as reader:
+        first = reader[0].features
+        expected = first.copy()
+        reader[10]
+    assert not first.flags.owndata and not first.flags.writeable
+    np.testing.assert_array_equal(first, expected)
+
+
+def test_a_remote_data_set_is_read_through_local_copies(published: Path, tmp_path: Path) -> None:
+    remote = Store.at("memory://reader/scenes")
+    for path in sorted(published.rglob("*")):
+        if path.is_file():
+            remote.write(str(path.relative_to(published)), path.read_bytes())
+    with ShardReader(remote.root, cache=tmp_path) as reader, ShardReader(str(published)) as local:
+        for sample, other in zip(reader, local, strict=True):
+            assert (sample.key, sample.captions) == (other.key, other.captions)
+            np.testing.assert_array_equal(sample.features, other.features)
+    assert len([path for path in tmp_path.iterdir() if len(path.name) == 64]) == 3 * 4
 
 
 def change_index(data_set: Path, change: Callable[[list[dict[str, Any]]], object]) -> None:
