@@ -29,11 +29,11 @@ from mvptr_data.dataset.records import (
     decode_text,
     geometry,
 )
-from mvptr_data.dataset.samples import load_samples
+from mvptr_data.dataset.samples import load_image_ids, load_samples
 from mvptr_data.errors import DamagedFileError
 from mvptr_data.phrases import PhraseVocabulary
 from mvptr_data.storage import Store
-from mvptr_model.stream.shard import FieldFiles, OpenShard
+from mvptr_model.stream.shard import FieldFiles, OpenShard, caption_counts
 
 #: Shards that are kept at hand; neighbours in a shuffled stream come from few shards.
 OPEN_SHARDS = 8
@@ -127,6 +127,15 @@ class ShardReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def captions_of(self, number: int) -> NDArray[np.int64]:
+        """int64 [n]: how many captions each sample of a shard has; the shard's tars stay closed."""
+        rows = {field: self._rows(self._index[field, number]) for field in self._fields}
+        return caption_counts(rows, f"shard {number} of {self._store.root}")
+
+    def image_ids(self) -> NDArray[np.uint64]:
+        """uint64 [N]: 64 bits of the sha256 of each sample's image."""
+        return load_image_ids(self._store, self.manifest)
+
     def place(self, number: int) -> tuple[int, int]:
         """The shard of a sample, and which of the shard's samples it is. Raises `IndexError`."""
         if not 0 <= number < len(self):
@@ -152,8 +161,11 @@ class ShardReader:
         return FieldFiles(
             tar=self._copies.path(row.file, size=row.bytes, sha256=row.sha256),
             tar_bytes=row.bytes,
-            rows=self._copies.path(row.rows_file, size=row.rows_bytes, sha256=row.rows_sha256),
+            rows=self._rows(row),
         )
+
+    def _rows(self, row: IndexRow) -> Path:
+        return self._copies.path(row.rows_file, size=row.rows_bytes, sha256=row.rows_sha256)
 
     def _read(self, shard: OpenShard, number: int, nth: int) -> Sample:
         where = shard.sample(nth)

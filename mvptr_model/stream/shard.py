@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import DTypeLike, NDArray
 
-from mvptr_data.dataset.fields import FIELDS, OK, stem
+from mvptr_data.dataset.fields import FIELDS, stem
 from mvptr_data.dataset.records import decode_array, encode_array
+from mvptr_data.dataset.samples import usable_positions
 from mvptr_data.dataset.tables import read_table
 from mvptr_data.errors import DamagedFileError
 from mvptr_data.storage import Store
@@ -41,10 +42,7 @@ class OpenShard:
     def __init__(self, files: Mapping[str, FieldFiles], *, samples: int, where: str) -> None:
         """`samples` is the promised n. Raises `DamagedFileError`, `FormatVersionError`, naming `where`."""
         tables = {field: _rows(of.rows, where) for field, of in files.items()}
-        if len({len(table) for table in tables.values()}) != 1:
-            raise DamagedFileError(f"the fields of {where} have different numbers of rows", _VERIFY)
-        usable = np.logical_and.reduce([_is_ok(table) for table in tables.values()])
-        self.positions: NDArray[np.int64] = np.flatnonzero(usable)
+        self.positions = usable_positions(list(tables.values()), where)
         if len(self.positions) != samples:
             raise DamagedFileError(
                 f"{where} has {len(self.positions)} samples, the manifest promises {samples}", _VERIFY
@@ -92,7 +90,8 @@ class OpenShard:
 
     def sample(self, nth: int) -> str:
         """What a message calls the n-th sample."""
-        return f"{self.where} sample {self.keys[nth]!r} (position {self.positions[nth]})"
+        offset = self._spans["features.npy"][0][nth]
+        return f"{self.where} sample {self.keys[nth]!r} (position {self.positions[nth]}, features at byte {offset:,})"
 
     def _numbers(self, table: pa.Table, column: str) -> NDArray[Any]:
         return table[column].take(self.positions).fill_null(0).to_numpy()
@@ -105,8 +104,11 @@ def _rows(path: Path, where: str) -> pa.Table:
         raise DamagedFileError(f"{path} is missing, a part of {where}", _VERIFY) from error
 
 
-def _is_ok(table: pa.Table) -> NDArray[np.bool_]:
-    return np.array(table["status"].to_pylist(), dtype=object) == OK
+def caption_counts(rows: Mapping[str, Path], where: str) -> NDArray[np.int64]:
+    """int64 [n]: how many captions each sample of a shard has, by its fields' parquet files alone. Errors as `OpenShard`'s."""
+    tables = {field: _rows(path, where) for field, path in rows.items()}
+    positions = usable_positions(list(tables.values()), where)
+    return tables["text"]["captions"].take(positions).fill_null(0).to_numpy().astype(np.int64)
 
 
 def _mapped(files: FieldFiles, what: str) -> mmap.mmap:
