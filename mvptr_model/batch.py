@@ -1,0 +1,107 @@
+"""A model-ready batch: tensors, and nothing that has to be looked up again.
+
+Shape legend: n samples, T places of a text (40), P phrases of a text, G places of a tag sequence (20), R regions of an
+image (50).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batch:
+    """Padded (shapes as below) or `packed`: the same without padding, samples one after another, so that [n, T] is [sum of
+    `text_lengths`], [n, G] [sum of `tag_lengths`], [n, R] [sum of `region_counts`] and [n, P] [sum of `phrase_counts`].
+
+    An empty slot weighs 0; its texts are `[CLS] [SEP]`, so that attention has something to look at, and it has no region.
+    """
+
+    #: int64 [n, T]: rows of `[CLS] words phrases [SEP]` in the embedding table, a phrase's being V + its rank; some are masked.
+    text_ids: Tensor
+    #: int64 [n], `[CLS]` and `[SEP]` included.
+    text_lengths: Tensor
+    #: int64 [n]: the last so many places before `[SEP]` are phrases.
+    phrase_counts: Tensor
+    #: bool [n, P, T]: the places of the word pieces of each phrase, in its own text; none where they were cut off.
+    phrase_pieces: Tensor
+    #: int64 [n, T]: the row of a word that is to be recovered, elsewhere -100.
+    word_labels: Tensor
+    #: int64 [n, T]: the rank of a phrase that is to be recovered, elsewhere -100.
+    phrase_labels: Tensor
+    #: int64 [n, G]: rows of `[CLS] tag pieces [SEP]`; some are masked.
+    tag_ids: Tensor
+    #: int64 [n], `[CLS]` and `[SEP]` included.
+    tag_lengths: Tensor
+    #: int64 [n, G]: which of the image's tags a piece belongs to, -1 for none.
+    tag_of_piece: Tensor
+    #: int64 [n, G]: the row of a tag piece that is to be recovered, elsewhere -100.
+    tag_labels: Tensor
+    #: float16 [n, R, 2048].
+    features: Tensor
+    #: float32 [n, R, 6]: x1/W, y1/H, x2/W, y2/H, (x2-x1)/W, (y2-y1)/H.
+    geometry: Tensor
+    #: int64 [n].
+    region_counts: Tensor
+    #: int64 [n]: equal for samples that show the same image, byte for byte.
+    image_ids: Tensor
+    #: float32 [n]: 1, or 0 for an empty slot.
+    weights: Tensor
+    packed: bool
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(value.nbytes for value in self._tensors().values())
+
+    @property
+    def text_mask(self) -> Tensor:
+        """bool [n, T], padded form only: True where the text is."""
+        return _within(self.text_lengths, self.text_ids)
+
+    @property
+    def tag_mask(self) -> Tensor:
+        """bool [n, G], padded form only: True where the tag sequence is."""
+        return _within(self.tag_lengths, self.tag_ids)
+
+    @property
+    def region_mask(self) -> Tensor:
+        """bool [n, R], padded form only: True where a region is."""
+        return _within(self.region_counts, self.features)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
+        """The batch on `device`; with `non_blocking` a pinned one is copied while the caller goes on."""
+        return self._map(lambda value: value.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory. Needs an accelerator."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        changed: dict[str, Any] = {name: change(value) for name, value in self._tensors().items()}
+        return dataclasses.replace(self, **changed)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+
+def starts(lengths: Tensor) -> Tensor:
+    """int32 [n + 1]: where each sequence of a packed batch starts, and the end; `lengths` [n] are its `text_lengths`, for one.
+
+    The `cu_seqlens` of attention kernels that take sequences of different lengths.
+    """
+    return torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
+
+
+def _within(lengths: Tensor, padded: Tensor) -> Tensor:
+    return torch.arange(padded.shape[1], device=lengths.device) < lengths[:, None]
