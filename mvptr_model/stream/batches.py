@@ -20,7 +20,7 @@ from mvptr_data.dataset.samples import same_images
 from mvptr_data.errors import ConfigurationMismatchError, InputError, MvptrError
 from mvptr_model.stream.deal import EMPTY, SampleCounts
 from mvptr_model.stream.distinct import NO_SAME_IMAGES, SameImages
-from mvptr_model.stream.order import Order, Slots, caption_of
+from mvptr_model.stream.order import Order, Slots, captions_of
 from mvptr_model.stream.reader import CACHE, CACHE_BYTES, ShardReader
 from mvptr_model.stream.settings import OrderSettings
 from mvptr_model.stream.shard import OpenShard
@@ -130,9 +130,9 @@ class BatchReader:
     def _load(self, slots: Slots, epoch: int, number: int) -> Loaded:
         read = self._spec.collate.read_item
         parts, faults = [], []
-        for sample, turn, passed in zip(slots.sample.tolist(), slots.turn.tolist(), slots.number.tolist(), strict=True):
+        for sample, item in zip(slots.sample.tolist(), self._items(slots), strict=True):
             try:
-                parts.append(read(self._item(sample, turn, passed)))
+                parts.append(read(item))
             except MvptrError as error:
                 if self._spec.on_fault == "raise":
                     raise
@@ -140,15 +140,24 @@ class BatchReader:
                 parts.append(read(NO_ITEM))
         return Loaded(self._spec.collate.assemble(parts), tuple(faults))
 
-    def _item(self, sample: int, turn: int, passed: int) -> Item:
-        if sample == EMPTY:
-            return NO_ITEM
-        owner = int(np.searchsorted(self._first, sample, side="right")) - 1
-        reader = self._readers[owner]
-        number, nth = reader.place(sample - int(self._first[owner]))
-        shard = reader.shard(number)
-        caption = caption_of(self._spec.order, sample, turn, passed, int(shard.captions[nth]))
-        return Item(shard, nth, caption, reader.samples.digest, passed)
+    def _items(self, slots: Slots) -> list[Item]:
+        """What fills each slot. Raises what opening its shard raises: that is not one sample's fault."""
+        owners = np.searchsorted(self._first, slots.sample, side="right") - 1
+        places: list[tuple[OpenShard, int] | None] = []
+        for sample, owner in zip(slots.sample.tolist(), owners.tolist(), strict=True):
+            if sample == EMPTY:
+                places.append(None)
+                continue
+            shard, nth = self._readers[owner].place(sample - int(self._first[owner]))
+            places.append((self._readers[owner].shard(shard), nth))
+        counts = np.array([1 if place is None else place[0].captions[place[1]] for place in places], dtype=np.int64)
+        chosen = captions_of(self._spec.order, slots, counts)
+        return [
+            NO_ITEM if place is None else Item(*place, caption, self._readers[owner].samples.digest, number)
+            for place, caption, owner, number in zip(
+                places, chosen.tolist(), owners.tolist(), slots.number.tolist(), strict=True
+            )
+        ]
 
 
 def _check_vocabularies(roots: Sequence[str], readers: Sequence[ShardReader]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +23,14 @@ def key(*parts: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
-def sequence(count: int, start: int) -> NDArray[np.uint64]:
-    """uint64 [count]: SplitMix64 from the key `start`; each number is a function of the key and its place."""
-    mixed = np.uint64(start) + np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * _FIRST
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * _SECOND
-    return mixed ^ (mixed >> np.uint64(31))
+def mixed(start: NDArray[np.uint64] | np.uint64, place: NDArray[Any]) -> NDArray[np.uint64]:
+    """uint64: the numbers at `place` (from 0) of the SplitMix64 sequences that begin at the keys `start`; shapes broadcast."""
+    number = start + (place.astype(np.uint64) + np.uint64(1)) * _GOLDEN
+    number = (number ^ (number >> np.uint64(30))) * _FIRST
+    number = (number ^ (number >> np.uint64(27))) * _SECOND
+    return number ^ (number >> np.uint64(31))
 
 
 def permutation(count: int, *parts: int | str) -> NDArray[np.int64]:
     """int64 [count]: 0..count-1 in an order that `parts` decide."""
-    return np.argsort(sequence(count, key(*parts)), kind="stable")
+    return np.argsort(mixed(np.uint64(key(*parts)), np.arange(count)), kind="stable")

@@ -26,7 +26,7 @@ from mvptr_data.errors import InputError
 from mvptr_data.storage import digest
 from mvptr_model.stream.deal import EMPTY, Deal, Ints, SampleCounts, joined
 from mvptr_model.stream.distinct import NO_SAME_IMAGES, SameImages, separate
-from mvptr_model.stream.keyed import permutation
+from mvptr_model.stream.keyed import key, mixed
 from mvptr_model.stream.mixture import Pattern
 from mvptr_model.stream.settings import OrderSettings
 
@@ -41,7 +41,7 @@ class Slots:
     """Slots of a batch, int64 [slots] each.
 
     `sample` counts over all data sets, one after another; `EMPTY` where a slot has none and weighs 0. `turn`: which of the
-    image's captions in its order (`caption_of`). `number`: the pass over its data set.
+    image's captions in its order (`captions_of`). `number`: the pass over its data set.
     """
 
     sample: Ints
@@ -154,7 +154,13 @@ def _passes(start: int, stop: int, length: int) -> list[tuple[int, int, int]]:
     return [(low // length, low % length, low % length + high - low) for low, high in pairwise(cuts) if low < high]
 
 
-def caption_of(settings: OrderSettings, sample: int, turn: int, number: int, captions: int) -> int:
-    """Which of an image's captions a slot takes: over its turns, or with one a pass over its passes, each comes once."""
-    cycle, place = (number, turn) if settings.captions == "every" else divmod(number, captions)
-    return int(permutation(captions, "captions", settings.seed, cycle, sample)[place])
+def captions_of(settings: OrderSettings, slots: Slots, captions: Ints) -> Ints:
+    """int64 [slots]: which of its image's `captions` [slots] each takes: over its turns, or with one a pass over its passes, each
+    comes once before any comes again."""
+    cycle, place = (slots.number, slots.turn) if settings.captions == "every" else np.divmod(slots.number, captions)
+    keys = mixed(mixed(np.uint64(key("captions", settings.seed)), slots.sample), cycle)
+    drawn = mixed(keys[:, None], np.arange(captions.max(initial=1)))
+    drawn[np.arange(drawn.shape[1]) >= captions[:, None]] = np.iinfo(
+        np.uint64
+    ).max  # what an image does not have comes last
+    return np.argsort(drawn, axis=1, kind="stable")[np.arange(len(place)), place]

@@ -80,7 +80,8 @@ def test_worker_processes_give_the_same(root: str, undisturbed: list[Name], work
 
 def test_stopped_anywhere_and_gone_on_elsewhere(root: str, undisturbed: list[Name]) -> None:
     """After random numbers of batches, with other numbers of ranks and parts: the samples of an undisturbed run."""
-    random, state, found = Random(5), None, []
+    random, state = Random(5), None
+    found: list[Name] = []
     while len(found) < len(undisturbed):
         world, accumulate = random.choice([(1, 1), (2, 1), (3, 2), (4, 3), (8, 1)])
         loaders = [StreamLoader(spec(root, rank=rank, world=world, accumulate=accumulate)) for rank in range(world)]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mvptr_data.errors import InputError
 from mvptr_model.stream.deal import EMPTY, SampleCounts
 from mvptr_model.stream.distinct import SameImages
-from mvptr_model.stream.order import WINDOW, Order, Slots, caption_of
+from mvptr_model.stream.order import WINDOW, Order, Slots, captions_of
 from mvptr_model.stream.settings import OrderSettings
 
 
@@ -61,13 +61,9 @@ def test_an_epoch_is_a_permutation(
         assert not flat or (not pad and items < streams * (width + max(flat)))
         return
     slots = epoch_of(order, epoch)
-    taken = [
-        (sample, caption_of(chosen, sample, turn, number, flat[sample]))
-        for sample, turn, number in zip(
-            *(part.tolist() for part in (slots.sample, slots.turn, slots.number)), strict=True
-        )
-        if sample != EMPTY
-    ]
+    counts = np.array([1 if sample == EMPTY else flat[sample] for sample in slots.sample.tolist()])
+    captioned = zip(slots.sample.tolist(), captions_of(chosen, slots, counts).tolist(), strict=True)
+    taken = [pair for pair in captioned if pair[0] != EMPTY]
     assert len(set(taken)) == len(taken)
     every = {(sample, caption) for sample, count in enumerate(flat) for caption in range(count)}
     assert set(taken) <= every
@@ -185,11 +181,16 @@ def test_a_stream_reads_the_same_shards_in_every_epoch_and_few_at_a_time() -> No
 
 def test_with_one_caption_a_pass_each_comes_once_before_any_comes_again() -> None:
     chosen = OrderSettings(global_batch=1, canonical_streams=1)
-    for sample in range(20):
-        taken = [caption_of(chosen, sample, 0, number, 5) for number in range(15)]
-        assert all(sorted(taken[start : start + 5]) == list(range(5)) for start in (0, 5, 10))
-    firsts = Counter(caption_of(chosen, sample, 0, 0, 5) for sample in range(500))
-    assert min(firsts.values()) > 60
+
+    def captions(samples: np.ndarray, number: int) -> np.ndarray:
+        slots = Slots(samples, np.zeros_like(samples), np.full_like(samples, number))
+        return captions_of(chosen, slots, np.full_like(samples, 5))
+
+    taken = np.stack([captions(np.arange(500), number) for number in range(15)])  # [passes, samples]
+    for start in (0, 5, 10):
+        assert (np.sort(taken[start : start + 5], axis=0) == np.arange(5)[:, None]).all()
+    assert np.bincount(taken[0]).min() > 60
+    assert not np.array_equal(taken[:5], taken[5:10])
 
 
 @given(st.lists(st.floats(0.02, 1), min_size=2, max_size=4), st.integers(0, 5))
