@@ -22,13 +22,28 @@ RELATIVE_TAGS = frozenset({"WDT", "WP"})
 QUANTIFIERS = read_words("quantifiers")
 PEOPLE = read_words("people")
 
+#: Words tagged as nouns that name nothing themselves.
+STAND_INS = frozenset({"one", "ones", "other", "others"})
+
 #: Adjectives that can stand for the nouns after their "of" (many of the people); numbers and determiners can as well.
 QUANTIFYING_ADJECTIVES = frozenset({"few", "many", "most", "several"})
 
 SINGULAR_PRONOUNS = frozenset({"he", "him", "his", "she", "her", "hers", "it", "its", "himself", "herself", "itself"})
 #: Of these, those that stand for no person.
 THINGS_PRONOUNS = frozenset({"it", "its", "itself"})
+#: Pronouns of one gender, and the nouns they cannot stand for.
+MALE_PRONOUNS = frozenset({"he", "him", "his", "himself"})
+FEMALE_PRONOUNS = frozenset({"she", "her", "hers", "herself"})
+MALE_NOUNS = frozenset(
+    {"boy", "brother", "dad", "father", "gentleman", "groom", "guy", "husband", "king", "man", "son"}
+)
+FEMALE_NOUNS = frozenset({"bride", "daughter", "girl", "lady", "mom", "mother", "queen", "sister", "wife", "woman"})
 PLURAL_PRONOUNS = frozenset({"they", "them", "their", "theirs", "themselves"})
+
+#: Prepositions that belong to the last noun of a list only.
+SHARED_BY_NONE = frozenset({"for", "of", "to", "with", "without"})
+#: Phrases that describe the noun they follow.
+PHRASE_LABELS = frozenset({"prep", "acl", "relcl"})
 
 SUBJECT_LABELS = ("nsubj", "nsubjpass")
 #: Clauses without a subject of their own that take that of the verb they hang on.
@@ -65,6 +80,8 @@ def thing(caption: ParsedCaption, token: int) -> tuple[int, ...]:
     """The nouns one token stands for, without what is joined to it; empty where there is none."""
     tag = caption.tags[token]
     if tag in NOUN_TAGS:
+        if caption.words[token] in STAND_INS or is_absent(caption, token):
+            return ()
         counted = quantified(caption, token)
         return (token,) if counted is None else nouns(caption, counted)
     if tag in RELATIVE_TAGS or (caption.words[token] == "that" and tag in ("DT", "IN")):
@@ -77,6 +94,14 @@ def thing(caption: ParsedCaption, token: int) -> tuple[int, ...]:
     return ()
 
 
+def is_absent(caption: ParsedCaption, noun: int) -> bool:
+    """Whether "no" says that there is none of it; a "no parking sign" is there."""
+    for child in caption.children[noun]:
+        if caption.words[child] == "no" and caption.deps[child] in ("det", "neg"):
+            return caption.deps[child + 1] != "compound" and not caption.words[child + 1].endswith("ing")
+    return False
+
+
 def nouns(caption: ParsedCaption, token: int) -> tuple[int, ...]:
     """The nouns a token in an argument's place stands for: its own, then those of its conjuncts."""
     found = thing(caption, token)
@@ -84,6 +109,30 @@ def nouns(caption: ParsedCaption, token: int) -> tuple[int, ...]:
         if caption.deps[child] == "conj":
             found += nouns(caption, child)
     return found
+
+
+def described(caption: ParsedCaption, token: int) -> tuple[int, ...]:
+    """The nouns that a phrase after them describes: those of a whole list, whichever of them the parser hung it on.
+
+    "A cup and a plate on a table" are both on it. What the last noun of a list has or is of (SHARED_BY_NONE) is its
+    alone, and so is whatever follows a list whose other nouns have phrases of their own.
+    """
+    head = caption.heads[token]
+    first = head
+    while caption.deps[first] == "conj" and caption.tags[caption.heads[first]] in NOUN_TAGS:
+        first = caption.heads[first]
+    listed = conjuncts(caption, first)
+    if len(listed) < 2 or listed[-1] > token:
+        return thing(caption, head)
+    if head != first and (
+        caption.words[token] in SHARED_BY_NONE or any(has_phrase_after(caption, noun) for noun in listed[:-1])
+    ):
+        return thing(caption, head)
+    return tuple(found for noun in listed for found in thing(caption, noun))
+
+
+def has_phrase_after(caption: ParsedCaption, noun: int) -> bool:
+    return any(child > noun and caption.deps[child] in PHRASE_LABELS for child in caption.children[noun])
 
 
 def antecedent(caption: ParsedCaption, token: int) -> tuple[int, ...]:
@@ -111,13 +160,22 @@ def referent(caption: ParsedCaption, pronoun: int) -> tuple[int, ...]:
         if token >= pronoun or not is_mention(caption, token):
             continue
         is_plural = caption.tags[token] in PLURAL_TAGS or caption.words[token] == "people"
-        if not plural and not is_plural and not (word in THINGS_PRONOUNS and caption.words[token] in PEOPLE):
+        if not plural and not is_plural and not is_of_another_kind(word, caption.words[token]):
             return (token,)
         if plural:
             joined = [noun for noun in conjuncts(caption, token) if noun < pronoun]
             if is_plural or len(joined) > 1:
                 return tuple(joined)
     return ()
+
+
+def is_of_another_kind(pronoun: str, noun: str) -> bool:
+    """Whether the noun names someone whom the pronoun cannot stand for: "it" is nobody, and "his" is no woman's."""
+    return (
+        (pronoun in THINGS_PRONOUNS and noun in PEOPLE)
+        or (pronoun in MALE_PRONOUNS and noun in FEMALE_NOUNS)
+        or (pronoun in FEMALE_PRONOUNS and noun in MALE_NOUNS)
+    )
 
 
 def is_mention(caption: ParsedCaption, token: int) -> bool:
@@ -166,6 +224,8 @@ def subjects(caption: ParsedCaption, verb: int) -> tuple[int, ...]:
 
 
 def find_subjects(caption: ParsedCaption, verb: int) -> tuple[int, ...]:
+    if caption.child(verb, "neg") is not None:  # what someone is not doing is not said of them
+        return ()
     own = own_subjects(caption, verb)
     if own:
         return tuple(noun for subject in own for noun in nouns(caption, subject))
@@ -178,7 +238,7 @@ def find_subjects(caption: ParsedCaption, verb: int) -> tuple[int, ...]:
         return () if what is None else nouns(caption, what)
     label, head = caption.deps[verb], caption.heads[verb]
     if label == "acl":
-        return () if has_to(caption, verb) else thing(caption, head)
+        return () if has_to(caption, verb) else described(caption, verb)
     if label == "relcl":
         return thing(caption, head)
     if label in OPEN_LABELS and head != verb:
@@ -204,6 +264,8 @@ def said_of(caption: ParsedCaption, token: int) -> tuple[int, ...]:
         return subjects(caption, caption.heads[token])
     if caption.tags[token] in ADJECTIVE_TAGS and caption.deps[token] in ("amod", "acl"):
         return thing(caption, caption.heads[token])
+    if caption.words[token] == "about" and caption.tags[caption.heads[token]] in NOUN_TAGS:  # a man about to jump
+        return said_of(caption, caption.heads[token])
     return thing(caption, token) if caption.tags[token] in NOUN_TAGS else ()
 
 

@@ -13,6 +13,7 @@ from mvptr_data.scene_graphs.arguments import (
     NOUN_TAGS,
     PLURAL_TAGS,
     has_object_before,
+    is_absent,
     is_verb,
     nouns,
     quantified,
@@ -27,6 +28,10 @@ MODIFIER_TAGS = ADJECTIVE_TAGS | NOUN_TAGS | {"VBN", "VBG", "VBD", "CD", "RB", "
 PREDICATE_TAGS = MODIFIER_TAGS - {"RB", "FW"}
 #: Nouns with one form for both numbers, which taggers often take for singular.
 NUMBERLESS_NOUNS = frozenset({"people", "sheep", "fish", "deer", "moose", "bison", "cattle", "buffalo", "aircraft"})
+ONE = frozenset({"one", "1"})
+#: Adverbs that say where something is, as adjectives do; all of them after "is", some of them after a noun as well.
+ADNOMINAL_ADVERBS = frozenset({"down", "outdoors", "outside", "overhead", "up"})
+PREDICATE_ADVERBS = ADNOMINAL_ADVERBS | {"indoors", "inside", "off", "upright"}
 #: Verbs that say nothing of their own (rule A5).
 EMPTY_VERBS = frozenset({"be", "have", "do", "get", "seem", "become"})
 #: Dependents that make a verb more than intransitive.
@@ -39,7 +44,7 @@ def modifier(findings: Findings, token: int) -> None:
     """A1: red shirt -> (shirt, red); black and white cat -> both."""
     caption = findings.caption
     noun = caption.heads[token]
-    if caption.tags[noun] not in NOUN_TAGS or findings.is_quantifier(noun):
+    if caption.tags[noun] not in NOUN_TAGS or findings.is_quantifier(noun) or is_absent(caption, noun):
         return
     for word in adjectives(findings, token):
         findings.say_attribute(noun, word, caption.words[word])
@@ -49,7 +54,7 @@ def compound(findings: Findings, token: int) -> None:
     """A2: fire hydrant -> (hydrant, fire); one pair for each part."""
     caption = findings.caption
     noun = caption.heads[token]
-    if caption.tags[noun] not in NOUN_TAGS or findings.is_quantifier(noun):
+    if caption.tags[noun] not in NOUN_TAGS or findings.is_quantifier(noun) or is_absent(caption, noun):
         return
     for word in adjectives(findings, token):
         lemma = findings.object_lemma(word) if caption.tags[word] in PLURAL_TAGS else caption.words[word]
@@ -62,18 +67,46 @@ def predicate_adjective(findings: Findings, token: int) -> None:
     if in_preposition(findings, token):
         return
     for word in adjectives(findings, token):
-        if caption.tags[word] in PREDICATE_TAGS and caption.words[word] != "about":  # about to leave
+        if caption.tags[word] in PREDICATE_TAGS:
             for noun in subjects(caption, caption.heads[token]):
                 findings.say_attribute(noun, word, caption.words[word])
+
+
+def predicate_adverb(findings: Findings, token: int) -> None:
+    """A3: the cat is outside -> (cat, outside); the same of a noun that the adverb follows (a sky overhead)."""
+    caption = findings.caption
+    if caption.words[token] not in PREDICATE_ADVERBS or caption.children[token] or in_preposition(findings, token):
+        return
+    head = caption.heads[token]
+    if caption.words[token] in ADNOMINAL_ADVERBS and caption.tags[head] in NOUN_TAGS and head < token:
+        described = thing(caption, head)
+    elif findings.lemmas.verb(caption.words[head]) == "be" and caption.child(head, *COMPLEMENTS) is None:
+        described = subjects(caption, head)
+    else:
+        return
+    for noun in described:
+        findings.say_attribute(noun, token, caption.words[token])
 
 
 def number(findings: Findings, token: int) -> None:
     """A4: two boys -> (boy, two); a number after its noun, or before a singular one, counts nothing."""
     caption = findings.caption
     noun = caption.heads[token]
-    if token < noun and (caption.tags[noun] in PLURAL_TAGS or caption.words[noun] in NUMBERLESS_NOUNS):
+    if token < noun and is_counted(findings, token, noun):
         for counted in thing(caption, noun)[:1]:
             findings.say_attribute(counted, token, caption.words[token])
+
+
+def is_counted(findings: Findings, number: int, noun: int) -> bool:
+    """Whether the number is that of the noun: it is plural or has lost its ending (two giraffe), unlike "two door car"."""
+    caption = findings.caption
+    if caption.tags[noun] in PLURAL_TAGS or caption.words[noun] in NUMBERLESS_NOUNS:
+        return True
+    return (
+        caption.words[number] not in ONE
+        and caption.deps[noun] not in ("compound", "nmod", "amod")
+        and not any(word.endswith("ed") for word in caption.words[number + 1 : noun])  # two wheeled cart
+    )
 
 
 def intransitive(findings: Findings, token: int) -> None:
@@ -126,7 +159,11 @@ def quantifier(findings: Findings, token: int) -> None:
 def adjectives(findings: Findings, token: int) -> Iterator[int]:
     """The modifier at `token` and those joined to it; nothing that a preposition holds (next, close)."""
     caption = findings.caption
-    if caption.tags[token] in MODIFIER_TAGS and not in_preposition(findings, token):
+    if (
+        caption.tags[token] in MODIFIER_TAGS
+        and caption.words[token] != "about"  # about to leave
+        and not in_preposition(findings, token)
+    ):
         yield token
     for child in caption.children[token]:
         if caption.deps[child] == "conj":

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from mvptr_data.errors import InputError
-from mvptr_data.scene_graphs.arguments import PLURAL_TAGS, VERB_TAGS, quantified
+from mvptr_data.scene_graphs.arguments import NOUN_TAGS, PLURAL_TAGS, VERB_TAGS, is_absent, is_verb, quantified
 from mvptr_data.scene_graphs.lemmas import Lemmatizer
 from mvptr_data.scene_graphs.prepositions import Preposition, find_prepositions
 from mvptr_data.scene_graphs.tokens import ParsedCaption
@@ -16,6 +17,10 @@ from mvptr_data.scene_graphs.tokens import ParsedCaption
 OBJECT = re.compile(r"[0-9'./-]*[a-z][a-z0-9'./-]*")
 #: What an attribute may be written with; digits alone are one.
 ATTRIBUTE = re.compile(r"[a-z0-9'./-]*[a-z0-9][a-z0-9'./-]*")
+
+
+#: Labels of nouns that say what another noun is like.
+MODIFIER_LABELS = frozenset({"compound", "nmod", "amod", "npadvmod"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,3 +114,32 @@ class Findings:
 
     def is_quantifier(self, token: int) -> bool:
         return quantified(self.caption, token) is not None
+
+    def objects(self) -> Iterable[int]:
+        """The tokens that name a thing, whether or not a fact is said of it."""
+        return [token for token in range(len(self.caption)) if self._is_object(token)]
+
+    def _is_object(self, token: int) -> bool:
+        """Whether it is a noun which is no quantifier and no part of a compound, a participle or a preposition."""
+        caption = self.caption
+        return (
+            caption.tags[token] in NOUN_TAGS
+            and not self._is_modifier(token)
+            and OBJECT.fullmatch(caption.words[token]) is not None
+            and not is_verb(caption, token)
+            and not self.is_quantifier(token)
+            and not is_absent(caption, token)
+            and not any(token in preposition.tokens for preposition in self.prepositions)
+        )
+
+    def _is_modifier(self, token: int) -> bool:
+        """Whether it stands for a property: part of a compound, joined to one, or a bare noun after "is" (is metal)."""
+        caption = self.caption
+        while caption.deps[token] == "conj":
+            token = caption.heads[token]
+        label = caption.deps[token]
+        return label in MODIFIER_LABELS or (label == "attr" and self._is_bare_property(token))
+
+    def _is_bare_property(self, token: int) -> bool:
+        caption = self.caption
+        return not caption.children[token] and caption.child(caption.heads[token], "nsubj") is not None

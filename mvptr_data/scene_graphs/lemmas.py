@@ -23,7 +23,11 @@ KEPT_NOUNS = read_words("kept_nouns")
 NOUN_EXCEPTIONS = {
     "dice": "die",
     "axes": "axe",
+    "bunches": "bunch",
     "buses": "bus",
+    "crosses": "cross",
+    "marches": "march",
+    "masses": "mass",
     "lenses": "lens",
     "bikers": "biker",
     "hoodies": "hoodie",
@@ -38,6 +42,8 @@ VERB_EXCEPTIONS = {
     "lay": "lay",
     "skied": "ski",
     "bathing": "bathe",
+    "installed": "install",
+    "installing": "install",
     "taxiing": "taxi",
 }
 
@@ -53,6 +59,8 @@ class Lemmatizer:
         self.irregular_verbs: Mapping[str, list[str]] = exceptions["verb"]
         self.nouns: Mapping[str, object] = index["noun"]
         self.verbs: Mapping[str, object] = index["verb"]
+        self.adjectives: Mapping[str, object] = index["adj"]
+        self.adverbs: Mapping[str, object] = index["adv"]
         self.noun = lru_cache(maxsize=100_000)(self._noun)
         self.verb = lru_cache(maxsize=100_000)(self._verb)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -14,6 +15,15 @@ MAX_CHARACTERS = 10_000
 LONG_WORD = re.compile(r"\S{61,}")
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+#: Control characters that are no white space.
+CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
+
+#: An ampersand as HTML spells it, escaped once or more often (&amp;, &amp;amp;).
+AMPERSAND = re.compile(r"&(?:(?:amp|AMP|#0*38|#[xX]0*26);)+")
+#: Any other character that HTML spells out.
+ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+#: What entities are written with: one of these out of an entity could make up another one with what stands around it.
+ENTITY_CHARACTER = re.compile(r"[&#;0-9A-Za-z]")
 
 #: A sentence ends at a mark before a space, unless the mark is part of an ellipsis.
 SENTENCE_END = re.compile(r"(?:[!?]+|(?<!\.)\.)[\"')\]]*(?= )")
@@ -26,11 +36,28 @@ FINAL_MARKS = " .!?…"
 
 
 def normalize_caption(text: str) -> str:
-    """NFC, white space collapsed to single spaces and stripped, lone surrogates (no text, and not encodable) as U+FFFD.
+    """NFC, HTML entities as the characters they stand for, white space and controls as single spaces, stripped.
 
-    Case is kept. Idempotent; all spans of this package are code-point offsets into its result.
+    Lone surrogates (no text, and not encodable) become U+FFFD. Case is kept. Idempotent; all spans of this package are
+    code-point offsets into its result.
     """
-    return " ".join(unicodedata.normalize("NFC", LONE_SURROGATE.sub("\ufffd", text)).split())
+    text = unicodedata.normalize("NFC", LONE_SURROGATE.sub("\ufffd", text))
+    if "&" in text:
+        text = unicodedata.normalize("NFC", resolve_entities(text))
+    return " ".join(CONTROL.sub(" ", text).split())
+
+
+def resolve_entities(text: str) -> str:
+    """The text with its HTML entities resolved, in one pass whatever their nesting (&amp;quot; is a quotation mark).
+
+    Entities for letters, digits, # and ; stay, because resolving them could take a pass for every character.
+    """
+    return ENTITY.sub(resolve_entity, AMPERSAND.sub("&", text))
+
+
+def resolve_entity(entity: re.Match[str]) -> str:
+    character = unicodedata.normalize("NFC", html.unescape(entity.group()))
+    return entity.group() if not character or ENTITY_CHARACTER.search(character) else character
 
 
 def lower_same_length(text: str) -> str:

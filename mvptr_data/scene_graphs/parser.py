@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from spacy.attrs import SENT_START
 
-from mvptr_data.errors import InputError
+from mvptr_data.scene_graphs.backends import Backend, load_backend
 from mvptr_data.scene_graphs.facts import Findings, find_profile
 from mvptr_data.scene_graphs.graph import Phrase, SceneGraph
 from mvptr_data.scene_graphs.lemmas import Lemmatizer
@@ -24,7 +24,6 @@ from mvptr_data.scene_graphs.normalize import (
 )
 from mvptr_data.scene_graphs.phrases import build_graph, find_phrases
 from mvptr_data.scene_graphs.pipeline import describe_pipeline, load_pipeline
-from mvptr_data.scene_graphs.rules import RULES_VERSION, find_facts
 from mvptr_data.scene_graphs.tokens import DocReader, ParsedCaption
 
 if TYPE_CHECKING:
@@ -37,27 +36,28 @@ MAX_CAPTION_TOKENS = 1_000
 #: Captions parsed together. Results do not depend on it.
 BATCH_CAPTIONS = 128
 
-BACKENDS = ("rules",)
+Sentences = list[tuple[int, "Doc"]]
+T = TypeVar("T")
 
 
 class CaptionParser:
-    """Finds the phrases of captions with a spaCy pipeline and the rules of this package.
+    """Finds the phrases of captions with a spaCy pipeline and a backend, by default the rules of this package.
 
     Use `load_parser`. Results are a function of the text alone, whatever the batch it comes in.
     """
 
-    def __init__(self, nlp: Language, *, profile: str, source: dict[str, object]) -> None:
+    def __init__(self, nlp: Language, *, backend: str, profile: str, source: dict[str, object]) -> None:
         self._lock = Lock()
         self._nlp = nlp
         self._nlp.batch_size = BATCH_CAPTIONS
         self._profile = find_profile(profile)
         self._source = source
-        self._lemmas = Lemmatizer.bundled()
+        self._backend: Backend = load_backend(backend, Lemmatizer.bundled(), self._profile)
         self._reader = DocReader(nlp.vocab.strings)
 
     def configuration(self) -> dict[str, object]:
         """All that the phrases depend on, fit for JSON; equal configurations give equal phrases."""
-        return {"backend": "rules", "rules_version": RULES_VERSION, "profile": self._profile.name, **self._source}
+        return {**self._backend.configuration(), "profile": self._profile.name, **self._source}
 
     def phrases(self, texts: Sequence[str]) -> list[list[tuple[str, ...]]]:
         """The phrases of each text, pairs and triples in order of position, each once."""
@@ -65,35 +65,55 @@ class CaptionParser:
 
     def located_phrases(self, texts: Sequence[str]) -> list[list[Phrase]]:
         """The same with the spans of their words in `normalize_caption(text)`."""
-        return [find_phrases(findings) for _, findings in self._findings(texts)]
+        return [find_phrases(findings) for findings in self._read(texts, self._find)]
 
     def graphs(self, texts: Sequence[str]) -> list[SceneGraph]:
         """The scene graph of each text."""
-        return [build_graph(findings, normalize_caption(text)) for text, findings in self._findings(texts)]
+        found = self._read(texts, self._find)
+        return [build_graph(findings, normalize_caption(text)) for text, findings in zip(texts, found, strict=True)]
 
     def parse(self, texts: Iterable[str]) -> Iterator[ParsedCaption]:
         """The tokens of each text with tags, labels and heads, before any rule."""
+        return self._read(texts, self._reader.read)
+
+    def unread(self, text: str) -> str | None:
+        """Why a part of a text gives no phrases: it exceeds a bound. None for a text that is read to its end."""
+        normal = normalize_caption(text)
+        if len(normal) > MAX_CHARACTERS:
+            return f"the text has {len(normal):,} characters; the first {MAX_CHARACTERS:,} are read"
+        if len(normal) <= MAX_CAPTION_TOKENS:  # a token has a character
+            return None
+        with self._lock, self._nlp.memory_zone():
+            tokens = sum(len(doc) for _, doc in self._sentences(normal))
+        if tokens > MAX_CAPTION_TOKENS:
+            return f"the text has {tokens:,} tokens; the first {MAX_CAPTION_TOKENS:,} are read"
+        return None
+
+    def _find(self, sentences: Sentences) -> Findings:
+        return self._backend.find(self._reader.read(sentences), [doc for _, doc in sentences])
+
+    def _read(self, texts: Iterable[str], reading: Callable[[Sentences], T]) -> Iterator[T]:
+        """What `reading` makes of the parsed sentences of each text."""
         remaining = iter(texts)
         while batch := list(islice(remaining, BATCH_CAPTIONS)):
             # What spaCy remembers of a batch's odd words is freed with it; zones of two threads must not overlap.
             with self._lock, self._nlp.memory_zone():
                 pieces = [self._pieces(normalize_caption(text)) for text in batch]
                 docs = self._nlp.pipe(doc for caption in pieces for _, doc in caption)
-                parsed = [self._reader.read((offset, next(docs)) for offset, _ in caption) for caption in pieces]
-            yield from parsed
+                read = [reading([(offset, next(docs)) for offset, _ in caption]) for caption in pieces]
+            yield from read
 
-    def _findings(self, texts: Sequence[str]) -> Iterator[tuple[str, Findings]]:
-        """Each text as it was given, with what it says."""
-        for text, caption in zip(texts, self.parse(texts), strict=True):
-            yield text, find_facts(caption, self._lemmas, self._profile)
-
-    def _pieces(self, text: str) -> list[tuple[int, Doc]]:
-        """The tokenised sentences of a normalised text, with their offsets, within the bounds above."""
-        pieces: list[tuple[int, Doc]] = []
-        left = MAX_CAPTION_TOKENS
+    def _sentences(self, text: str) -> Iterator[tuple[int, Doc]]:
+        """The tokenised sentences of a normalised text, with their offsets."""
         readable = blank_long_words(lower_same_length(text[:MAX_CHARACTERS]))
         for offset, sentence in split_sentences(readable):
-            doc = self._nlp.make_doc(sentence)
+            yield offset, self._nlp.make_doc(sentence)
+
+    def _pieces(self, text: str) -> Sentences:
+        """The same, within the bounds above: long sentences in pieces, and so many tokens."""
+        pieces: Sentences = []
+        left = MAX_CAPTION_TOKENS
+        for offset, doc in self._sentences(text):
             for start in range(0, min(len(doc), left), MAX_SENTENCE_TOKENS):
                 end = min(start + MAX_SENTENCE_TOKENS, len(doc), start + left)
                 piece = doc if end - start == len(doc) else doc[start:end].as_doc()
@@ -116,14 +136,12 @@ def load_parser(
 ) -> CaptionParser:
     """A parser by the name of its backend.
 
-    `profile`: "paper" (the specification) or "official" (nearest to the authors' vocabulary). `spacy_model`: name or
-    directory of any installed spaCy pipeline with ClearNLP labels; None is the bundled one.
+    `backend`: "rules" (ours) or "sng" (SceneGraphParser's). `profile`: "paper" (the specification) or "official"
+    (nearest to the authors' vocabulary). `spacy_model`: name or directory of any installed spaCy pipeline with ClearNLP
+    labels; None is the bundled one.
 
     Raises `InputError` for an unknown backend or profile, and for a pipeline that is not installed or has no such
-    labels.
+    labels; `MissingDependencyError` where what the backend needs is not installed.
     """
-    if backend not in BACKENDS:
-        raise InputError(f"there is no caption parser {backend!r}", f"Use one of: {', '.join(BACKENDS)}.")
-    find_profile(profile)
     nlp = load_pipeline(spacy_model)
-    return CaptionParser(nlp, profile=profile, source=describe_pipeline(nlp, spacy_model))
+    return CaptionParser(nlp, backend=backend, profile=profile, source=describe_pipeline(nlp, spacy_model))

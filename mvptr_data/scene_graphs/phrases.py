@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from mvptr_data.scene_graphs.arguments import NOUN_TAGS, is_verb
-from mvptr_data.scene_graphs.facts import OBJECT, Findings
+from mvptr_data.scene_graphs.facts import Findings
 from mvptr_data.scene_graphs.graph import Phrase, SceneAttribute, SceneGraph, SceneObject, SceneRelation
 
 
@@ -41,7 +40,7 @@ def build_graph(findings: Findings, text: str) -> SceneGraph:
     mentioned = {fact.noun for fact in attributes} | {
         noun for fact in relations for noun in (fact.subject, fact.object)
     }
-    tokens = sorted(mentioned | {token for token in range(len(caption)) if is_object(findings, token)})
+    tokens = sorted(mentioned.union(findings.objects()))
     index = {token: position for position, token in enumerate(tokens)}
     return SceneGraph(
         text=text,
@@ -58,20 +57,4 @@ def build_graph(findings: Findings, text: str) -> SceneGraph:
             )
             for fact in relations
         ),
-    )
-
-
-def is_object(findings: Findings, token: int) -> bool:
-    """Whether a token names a thing.
-
-    That is a noun which is no quantifier and no part of a compound, a participle or a preposition.
-    """
-    caption = findings.caption
-    return (
-        caption.tags[token] in NOUN_TAGS
-        and caption.deps[token] not in ("compound", "nmod", "amod", "npadvmod")
-        and OBJECT.fullmatch(caption.words[token]) is not None
-        and not is_verb(caption, token)
-        and not findings.is_quantifier(token)
-        and not any(token in preposition.tokens for preposition in findings.prepositions)
     )

@@ -52,17 +52,28 @@ def find_prepositions(caption: ParsedCaption) -> list[Preposition]:
         sequence = sequence_at(caption, token)
         if alone or len(sequence) > 1:
             end = sequence[-1] + 1
-            found.append(Preposition(heads[token], sequence, object_of(caption, sequence), label))
+            found.append(Preposition(governor_of(caption, token), sequence, object_of(caption, sequence), label))
     return found
 
 
+def governor_of(caption: ParsedCaption, token: int) -> int:
+    """What the preposition at `token` is said of: behind an adverb of place, what that is said of (seen here in a zoo)."""
+    head = caption.heads[token]
+    if caption.tags[head] == "RB" and caption.deps[head] == "advmod":
+        return caption.heads[head]
+    return head
+
+
 def sequence_at(caption: ParsedCaption, token: int) -> tuple[int, ...]:
-    """The tokens of the longest multi-word preposition at `token` that has an object, else `token` alone."""
+    """The tokens of the longest multi-word preposition at `token` that has an object, else `token` alone.
+
+    One whose last word opens another is taken with it: up in + in front of -> up in front of.
+    """
     words = caption.words
     for sequence in SEQUENCES.get(words[token], ()):
         tokens = tuple(range(token, token + len(sequence)))
         if tuple(words[token : token + len(sequence)]) == sequence and object_of(caption, tokens) is not None:
-            return tokens
+            return tokens[:-1] + sequence_at(caption, tokens[-1])
     return (token,)
 
 

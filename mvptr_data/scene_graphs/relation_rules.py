@@ -10,6 +10,7 @@ from __future__ import annotations
 from mvptr_data.scene_graphs.arguments import (
     ADJECTIVE_TAGS,
     NOUN_TAGS,
+    described,
     has_object_before,
     is_verb,
     nouns,
@@ -86,7 +87,7 @@ def noun_preposition(findings: Findings, preposition: Preposition, objects: tupl
     governor = preposition.governor
     if findings.is_quantifier(governor) and caption.words[preposition.tokens[0]] == "of":
         return
-    relate(findings, thing(caption, governor), preposition.text(caption), preposition.tokens, objects)
+    relate(findings, described(caption, preposition.tokens[0]), preposition.text(caption), preposition.tokens, objects)
 
 
 def adjective_preposition(findings: Findings, preposition: Preposition, objects: tuple[int, ...]) -> None:
@@ -174,7 +175,7 @@ def objects_of(findings: Findings, preposition: Preposition) -> tuple[int, ...]:
     if preposition.object is not None:
         return nouns(caption, preposition.object)
     verb = preposition.governor
-    subject = caption.child(verb, "nsubj")
+    subject = caption.child(verb, "nsubj", "nsubjpass")
     if caption.deps[verb] != "relcl" or subject is None or caption.children[preposition.tokens[-1]]:
         return ()
     antecedents = thing(caption, caption.heads[verb])

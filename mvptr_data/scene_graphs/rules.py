@@ -13,10 +13,11 @@ from mvptr_data.scene_graphs.arguments import NOUN_TAGS, QUANTIFIERS, VERB_TAGS
 from mvptr_data.scene_graphs.attachments import correct_heads
 from mvptr_data.scene_graphs.facts import Findings, Profile
 from mvptr_data.scene_graphs.lemmas import Lemmatizer
+from mvptr_data.scene_graphs.readings import correct_readings
 from mvptr_data.scene_graphs.tokens import ParsedCaption
 
 #: Raised whenever any caption's phrases can change through code, so that data sets know which rules made them.
-RULES_VERSION = 1
+RULES_VERSION = 2
 
 Rule = Callable[[Findings, int], None]
 RULES_BY_LABEL: dict[str, tuple[Rule, ...]] = {
@@ -26,6 +27,8 @@ RULES_BY_LABEL: dict[str, tuple[Rule, ...]] = {
     "nummod": (attribute_rules.number,),
     "acomp": (attribute_rules.predicate_adjective,),
     "oprd": (attribute_rules.predicate_adjective,),
+    "advmod": (attribute_rules.predicate_adverb,),
+    "prt": (attribute_rules.predicate_adverb,),
     "attr": (attribute_rules.copular_noun,),
     "dobj": (relation_rules.direct_object,),
     "dative": (relation_rules.direct_object,),
@@ -36,6 +39,7 @@ RULES_BY_LABEL: dict[str, tuple[Rule, ...]] = {
 
 def find_facts(caption: ParsedCaption, lemmas: Lemmatizer, profile: Profile) -> Findings:
     """All attributes and relations of a caption, whose heads are corrected in place."""
+    correct_readings(caption, lemmas)
     correct_heads(caption)
     findings = Findings(caption, lemmas, profile)
     tags, words = caption.tags, caption.words

@@ -58,6 +58,12 @@ class ParsedCaption:
         self.heads[token] = head
         insort(self.children[head], token)
 
+    def is_under(self, token: int, ancestor: int) -> bool:
+        """Whether a token is `ancestor` or hangs on it, however far down."""
+        while token != ancestor and self.heads[token] != token:
+            token = self.heads[token]
+        return token == ancestor
+
     def child(self, token: int, *labels: str) -> int | None:
         """The first dependent with one of the labels."""
         deps = self.deps

@@ -5,7 +5,7 @@ One token is `word/TAG/label>head`, head being the index of the token it depends
 
 from __future__ import annotations
 
-from mvptr_data.scene_graphs.facts import find_profile
+from mvptr_data.scene_graphs.facts import Findings, find_profile
 from mvptr_data.scene_graphs.lemmas import Lemmatizer
 from mvptr_data.scene_graphs.phrases import find_phrases
 from mvptr_data.scene_graphs.rules import find_facts
@@ -27,6 +27,11 @@ def read_parse(text: str) -> ParsedCaption:
     return ParsedCaption(words, tags, deps, heads)
 
 
+def findings_of(text: str, profile: str = "paper") -> Findings:
+    """What the rules find in a parse."""
+    return find_facts(read_parse(text), LEMMAS, find_profile(profile))
+
+
 def phrases_of(text: str, profile: str = "paper") -> set[tuple[str, ...]]:
     """The phrases that the rules find in a parse."""
-    return {phrase.words for phrase in find_phrases(find_facts(read_parse(text), LEMMAS, find_profile(profile)))}
+    return {phrase.words for phrase in find_phrases(findings_of(text, profile))}

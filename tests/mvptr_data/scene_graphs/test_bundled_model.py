@@ -11,7 +11,7 @@ import sng_parser
 import spacy
 
 from mvptr_data.scene_graphs.evaluate import measure_agreement
-from mvptr_data.scene_graphs.pipeline import BUNDLED_MODEL
+from mvptr_data.scene_graphs.pipeline import BUNDLED_MODEL, load_pipeline
 from mvptr_data.scene_graphs.silver import lower_case, split_silver, strip_final_period
 from mvptr_data.scene_graphs.train import MAX_BYTES
 
@@ -34,9 +34,16 @@ def test_it_has_no_pickle(file: Path) -> None:
 def test_its_meta_says_where_it_comes_from() -> None:
     meta = spacy.load(BUNDLED_MODEL).meta
     assert "scene_graphs.train" in meta["training"]["command"]
-    assert len(meta["training"]["silver_sha256"]) == 64
+    assert meta["training"]["sha256"].keys() == {"silver", "gold", "left_out"}
+    assert all(len(digest) == 64 for digest in meta["training"]["sha256"].values())
     assert meta["performance"]["as written"]["las"] >= 0.93
     assert "MIT" in meta["license"]
+
+
+def test_the_words_of_captions_are_ready_before_the_first_caption() -> None:
+    vocabulary = load_pipeline().vocab
+    assert all(word in vocabulary for word in ("man", "surfboard", "skateboarding", "black"))
+    assert "surfboarding-hippopotamus" not in vocabulary
 
 
 def test_it_agrees_with_its_teacher_on_held_out_captions(reference: Callable[[str], Path]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,30 @@ def test_a_final_period_changes_nothing(bundled_parser: CaptionParser) -> None:
     bare = [caption.rstrip(".") for caption in CAPTIONS]
     assert bundled_parser.located_phrases(bare) == bundled_parser.located_phrases(CAPTIONS)
     assert bundled_parser.phrases([caption + " ..." for caption in bare]) == bundled_parser.phrases(CAPTIONS)
+
+
+def read_coco(file: Path) -> list[str]:
+    return [annotation["caption"] for annotation in json.loads(file.read_text(encoding="utf-8"))["annotations"]]
+
+
+@pytest.mark.parametrize("step", [20, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_final_period_changes_nothing_in_coco(
+    reference: Callable[[str], Path], bundled_parser: CaptionParser, step: int
+) -> None:
+    captions = read_coco(reference("data/captions/captions_val2017.json"))[::step]
+    bare = [caption.rstrip(". \n") for caption in captions]
+    assert bundled_parser.phrases(bare) == bundled_parser.phrases([caption + "." for caption in bare])
+
+
+def test_the_batch_changes_nothing_in_coco(reference: Callable[[str], Path], bundled_parser: CaptionParser) -> None:
+    """In another order the captions meet others in their batches; one by one, none."""
+    captions = read_coco(reference("data/captions/captions_val2017.json"))[::25]
+    shuffled = random.Random(0).sample(captions, len(captions))
+    found = dict(zip(captions, bundled_parser.located_phrases(captions), strict=True))
+    assert bundled_parser.located_phrases(shuffled) == [found[caption] for caption in shuffled]
+    assert [bundled_parser.located_phrases([caption])[0] for caption in captions[:200]] == [
+        found[caption] for caption in captions[:200]
+    ]
 
 
 def test_case_changes_nothing(bundled_parser: CaptionParser) -> None:
@@ -95,6 +121,11 @@ HOSTILE = {
     "lone surrogate": "a \ud800 dog",
     "chinese": "一个人骑着马" * 1500,
     "numbers": "1 2 3 4 5 " * 1000,
+    "five thousand words": "dog " * 5_000,
+    "no verb": "on the under a of",
+    "all capitals": "A MAN RIDING A HORSE ON THE BEACH",
+    "open quotation marks": "a sign says \"stop the 'dog and ``cat",
+    "entities of entities": "&amp;" * 2_000,
     "no spaces": "a" * 10_000,
     "brackets": "(" * 10_000,
     "brackets in words": ("(" * 59 + " ") * 160,
@@ -115,6 +146,38 @@ def test_hostile_captions_end_soon_and_harm_no_neighbour(bundled_parser: Caption
     assert time.process_time() - start < 10  # it takes half a second; unbounded, the worst of these take minutes
     assert before == after
     assert before
+
+
+@settings(max_examples=60)
+@given(st.lists(st.text(st.characters(), max_size=60), min_size=1, max_size=4))
+def test_no_text_harms_another(texts: list[str]) -> None:
+    """Arbitrary unicode, lone surrogates as well, between two captions, as one batch and one by one."""
+    batch = [CAPTIONS[0], *texts, CAPTIONS[1]]
+    together = PARSER.located_phrases(batch)
+    assert together == [PARSER.located_phrases([text])[0] for text in batch]
+    for text, phrases in zip(batch, together, strict=True):
+        length = len(normalize_caption(text))
+        assert all(0 <= start < end <= length for phrase in phrases for start, end in phrase.spans)
+
+
+def test_what_is_not_read_has_a_reason(bundled_parser: CaptionParser) -> None:
+    assert bundled_parser.unread(CAPTIONS[0]) is None
+    assert bundled_parser.unread("dog " * MAX_CAPTION_TOKENS) is None
+    assert bundled_parser.unread("dog " * 5_000 + "x") == "the text has 20,001 characters; the first 10,000 are read"
+    assert bundled_parser.unread("a dog. " * 1_400) == "the text has 2,800 tokens; the first 1,000 are read"
+
+
+def test_capitals_entities_and_quotation_marks_hide_nothing(bundled_parser: CaptionParser) -> None:
+    plain, *odd = bundled_parser.phrases(
+        [
+            "a man's dog sits by a sign and a cat",
+            "A MAN'S DOG SITS BY A SIGN AND A CAT",
+            "a man&#39;s dog sits by a sign &amp; a cat",
+        ]
+    )
+    assert ("man", "have", "dog") in plain
+    assert odd == [plain, plain]
+    assert ("dog", "ride", "bike") in bundled_parser.phrases(['A dog riding a bike" says "hello'])[0]
 
 
 def test_long_captions_are_read_in_pieces_up_to_a_bound(bundled_parser: CaptionParser) -> None:

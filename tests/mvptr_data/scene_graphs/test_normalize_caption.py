@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
 
 import pytest
@@ -21,6 +22,45 @@ def test_normal_form_is_stable_collapsed_and_encodable(text: str) -> None:
     assert once == unicodedata.normalize("NFC", once)
     assert once == " ".join(once.split())
     once.encode("utf-8")
+
+
+#: What entities are made of, characters that normal form turns into these, and controls.
+ENTITY_TEXT = st.lists(
+    st.one_of(
+        st.sampled_from("&#;xampquotlgn0123456789 \u0301\u037e\u212a\x00"),
+        st.sampled_from(["&amp;", "&#38;", "&#x26;", "&quot;", "&#35;", "&#59;", "&nbsp;", "&#x37e;", "&#769;"]),
+    ),
+    max_size=40,
+).map("".join)
+
+
+@given(ENTITY_TEXT)
+def test_normal_form_is_stable_whatever_entities_make_up(text: str) -> None:
+    once = normalize_caption(text)
+    assert normalize_caption(once) == once
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("a dog &amp; a cat", "a dog & a cat"),
+        ("it says &quot;stop&quot;", 'it says "stop"'),
+        ("a man&#39;s hat, a man&#x27;s bike", "a man's hat, a man's bike"),
+        ("twice: &amp;amp;quot;", 'twice: "'),
+        ("a&nbsp;dog &lt;b&gt;", "a dog <b>"),
+        ("caf&eacute;", "café"),
+        ("no entity: & &; &dog; AT&T; &#65;", "no entity: & &; &dog; AT&T; &#65;"),
+        ("a\x00dog\x07 runs\x7f", "a dog runs"),
+    ],
+)
+def test_entities_and_controls(text: str, normal: str) -> None:
+    assert normalize_caption(text) == normal
+
+
+def test_entities_within_entities_take_one_pass() -> None:
+    start = time.process_time()
+    normalize_caption("&#38;" * 100_000 + "&" + "amp;" * 100_000 + "&&#35;38;" * 100_000)
+    assert time.process_time() - start < 5  # it takes half a second
 
 
 def test_case_is_kept() -> None:

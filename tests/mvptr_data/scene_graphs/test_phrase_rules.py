@@ -7,7 +7,7 @@ import pytest
 from mvptr_data.scene_graphs.facts import find_profile
 from mvptr_data.scene_graphs.phrases import build_graph, find_phrases
 from mvptr_data.scene_graphs.rules import find_facts
-from tests.mvptr_data.scene_graphs.given_parses import LEMMAS, phrases_of, read_parse
+from tests.mvptr_data.scene_graphs.given_parses import LEMMAS, findings_of, phrases_of, read_parse
 
 ATTRIBUTES = {
     "A1 adjectives": (
@@ -37,9 +37,24 @@ ATTRIBUTES = {
         "a/DT/det>1 boy/NN/nsubj>2 is/VBZ/ROOT>2 about/JJ/acomp>2 to/TO/aux>5 run/VB/xcomp>3",
         {("boy", "run")},
     ),
+    "A3 adverb of place": ("the/DT/det>1 seat/NN/nsubj>2 is/VBZ/ROOT>2 down/RB/advmod>2", {("seat", "down")}),
+    "A3 adverb of place after its noun": ("a/DT/det>1 sky/NN/ROOT>1 overhead/RB/advmod>1", {("sky", "overhead")}),
+    "A3 adverb before a preposition is no attribute": (
+        "the/DT/det>1 cat/NN/nsubj>2 is/VBZ/ROOT>2 up/RB/advmod>2 in/IN/prep>2 trees/NNS/pobj>4",
+        {("cat", "up in", "tree")},
+    ),
     "A4 number": ("two/CD/nummod>1 boys/NNS/ROOT>1", {("boy", "two")}),
     "A4 digits": ("2/CD/nummod>1 boys/NNS/ROOT>1", {("boy", "2")}),
     "A4 one form for both numbers": ("two/CD/nummod>1 sheep/NN/ROOT>1", {("sheep", "two")}),
+    "A4 a plural without its ending": ("two/CD/nummod>1 giraffe/NN/ROOT>1", {("giraffe", "two")}),
+    "A4 not of what measures another": (
+        "a/DT/det>3 two/CD/nummod>2 door/NN/compound>3 car/NN/ROOT>3",
+        {("car", "door")},
+    ),
+    "A4 not of what has so many": (
+        "a/DT/det>3 two/CD/nummod>3 wheeled/JJ/amod>3 cart/NN/ROOT>3",
+        {("cart", "wheeled")},
+    ),
     "A4 not before a singular": ("one/CD/nummod>1 boy/NN/ROOT>1", set()),
     "A4 not after its noun": ("platforms/NNS/ROOT>0 9/CD/nummod>0", set()),
     "A5 intransitive": ("a/DT/det>1 woman/NN/nsubj>3 is/VBZ/aux>3 smiling/VBG/ROOT>3", {("woman", "smile")}),
@@ -74,6 +89,14 @@ RELATIONS = {
     "R2 particle and preposition": (
         "a/DT/det>1 man/NN/ROOT>1 standing/VBG/acl>1 up/RP/prt>2 in/IN/prep>2 crowds/NNS/pobj>4",
         {("man", "stand up in", "crowd")},
+    ),
+    "R2 behind an adverb": (
+        "birds/NNS/ROOT>0 seen/VBN/acl>0 here/RB/advmod>1 in/IN/prep>2 trees/NNS/pobj>3",
+        {("bird", "see in", "tree")},
+    ),
+    "R2 two multi-word prepositions in one": (
+        "kites/NNS/ROOT>0 held/VBN/acl>0 up/IN/prep>1 in/IN/prep>2 front/NN/pobj>3 of/IN/prep>4 dogs/NNS/pobj>5",
+        {("kite", "hold up in front of", "dog")},
     ),
     "R2 object and oblique": (
         "a/DT/det>1 man/NN/ROOT>1 riding/VBG/acl>1 a/DT/det>5 big/JJ/amod>5 wave/NN/dobj>2 on/IN/prep>2 top/NN/pobj>6"
@@ -161,6 +184,34 @@ SHARING = {
         "kites/NNS/ROOT>0 that/WDT/nsubj>3 boys/NNS/nsubj>3 hold/VBP/relcl>0",
         {("boy", "hold", "kite")},
     ),
+    "a phrase after a list describes all of it": (
+        "cups/NNS/ROOT>0 and/CC/cc>0 plates/NNS/conj>0 on/IN/prep>0 tables/NNS/pobj>3",
+        {("cup", "on", "table"), ("plate", "on", "table")},
+    ),
+    "a place hung on the last of a list is that of all": (
+        "cups/NNS/ROOT>0 and/CC/cc>0 plates/NNS/conj>0 on/IN/prep>2 tables/NNS/pobj>3",
+        {("cup", "on", "table"), ("plate", "on", "table")},
+    ),
+    "what the last of a list has is its own": (
+        "cups/NNS/ROOT>0 and/CC/cc>0 plates/NNS/conj>0 of/IN/prep>2 food/NN/pobj>3",
+        {("plate", "of", "food")},
+    ),
+    "a list whose first has a phrase of its own": (
+        "men/NNS/ROOT>0 in/IN/prep>0 boats/NNS/pobj>1 and/CC/cc>0 boys/NNS/conj>0 on/IN/prep>4 sand/NN/pobj>5",
+        {("man", "in", "boat"), ("boy", "on", "sand")},
+    ),
+    "a participle after a list": (
+        "boys/NNS/ROOT>0 and/CC/cc>0 girls/NNS/conj>0 flying/VBG/acl>2 kites/NNS/dobj>3",
+        {("boy", "fly", "kite"), ("girl", "fly", "kite")},
+    ),
+    "about to": (
+        "a/DT/det>1 boy/NN/ROOT>1 about/IN/prep>1 to/TO/aux>4 hit/VB/xcomp>2 balls/NNS/dobj>4",
+        {("boy", "hit", "ball")},
+    ),
+    "passive relative clause with a bare preposition": (
+        "the/DT/det>1 street/NN/ROOT>1 the/DT/det>3 bus/NN/nsubjpass>5 is/VBZ/auxpass>5 parked/VBN/relcl>1 on/IN/prep>5",
+        {("bus", "park on", "street")},
+    ),
     "two subjects side by side": (
         "cats/NNS/nsubj>3 and/CC/cc>0 dogs/NNS/nsubj>3 sleep/VBP/ROOT>3",
         {("cat", "sleep"), ("dog", "sleep")},
@@ -211,6 +262,14 @@ PRONOUNS = {
         " it/PRP/pobj>7",
         {("man", "near", "tree"), ("tree", "with", "bird"), ("bird", "on", "tree")},
     ),
+    "of another gender": (
+        "a/DT/det>1 woman/NN/ROOT>1 near/IN/prep>1 a/DT/det>4 man/NN/pobj>2 with/IN/prep>4 his/PRP$/poss>7 hat/NN/pobj>5",
+        {("woman", "near", "man"), ("man", "with", "hat"), ("man", "have", "hat")},
+    ),
+    "other ones": (
+        "a/DT/det>1 dog/NN/ROOT>1 near/IN/prep>1 the/DT/det>4 others/NNS/pobj>2",
+        set(),
+    ),
     "over a sentence's end": (
         "a/DT/det>1 man/NN/nsubj>2 sits/VBZ/ROOT>2 he/PRP/nsubj>4 smiles/VBZ/ROOT>4",
         {("man", "sit"), ("man", "smile")},
@@ -242,6 +301,30 @@ CORRECTED_HEADS = {
         "girls/NNS/ROOT>0 in/IN/prep>0 lakes/NNS/pobj>1 swimming/VBG/acl>2",
         {("girl", "in", "lake"), ("girl", "swim")},
     ),
+    "the state of what one has": (
+        "a/DT/det>1 dog/NN/ROOT>1 with/IN/prep>1 heads/NNS/pobj>2 down/RB/advmod>1",
+        {("dog", "with", "head"), ("head", "down")},
+    ),
+    "a place after what one has": (
+        "a/DT/det>1 man/NN/ROOT>1 with/IN/prep>1 bags/NNS/pobj>2 up/IN/prep>1 trees/NNS/pobj>4",
+        {("man", "with", "bag"), ("man", "up", "tree")},
+    ),
+    "what one has does nothing": (
+        "girls/NNS/ROOT>0 with/IN/prep>0 hoods/NNS/pobj>1 sitting/VBG/acl>2 on/IN/prep>3 stairs/NNS/pobj>4",
+        {("girl", "with", "hood"), ("girl", "sit on", "stair")},
+    ),
+    "the whole is white": (
+        "a/DT/det>3 white/JJ/amod>2 food/NN/compound>3 container/NN/ROOT>3",
+        {("container", "white"), ("container", "food")},
+    ),
+    "the part is fixed": (
+        "a/DT/det>3 hot/JJ/amod>2 dog/NN/compound>3 stand/NN/ROOT>3",
+        {("dog", "hot"), ("stand", "dog")},
+    ),
+    "the part hides a sentence": (
+        "a/DT/det>4 black/JJ/amod>2 cow/NN/compound>4 racing/NN/compound>4 water/NN/ROOT>4",
+        {("cow", "black"), ("water", "cow"), ("water", "racing")},
+    ),
     "people at a place keep what they do": (
         "dogs/NNS/ROOT>0 on/IN/prep>0 men/NNS/pobj>1 sleeping/VBG/acl>2",
         {("dog", "on", "man"), ("man", "sleep")},
@@ -255,6 +338,18 @@ CORRECTED_HEADS = {
 NOTHING = {
     "self loop": ("a/DT/det>1 man/NN/ROOT>1 behind/IN/prep>1 a/DT/det>4 man/NN/pobj>2", set()),
     "infinitive after a noun": ("a/DT/det>1 place/NN/ROOT>1 to/TO/aux>3 sit/VB/acl>1", set()),
+    "what is not there": (
+        "trees/NNS/ROOT>0 with/IN/prep>0 no/DT/det>4 green/JJ/amod>4 leaves/NNS/pobj>1",
+        set(),
+    ),
+    "a sign that says no is there": (
+        "a/DT/det>3 no/DT/det>3 parking/NN/compound>3 sign/NN/ROOT>3",
+        {("sign", "parking")},
+    ),
+    "what is not done": (
+        "shoes/NNS/nsubj>3 are/VBP/aux>3 not/RB/neg>3 touching/VBG/ROOT>3 ground/NN/dobj>3",
+        set(),
+    ),
     "no letters": ("a/DT/det>1 😀/NN/ROOT>1 on/IN/prep>1 a/DT/det>4 dog/NN/pobj>2", set()),
     "side by side": ("dogs/NNS/ROOT>0 side/NN/npadvmod>0 by/IN/prep>1 each/DT/pobj>2", set()),
 }
@@ -295,6 +390,19 @@ def test_a_phrase_said_twice_is_listed_at_its_first_place() -> None:
     parse = "red/JJ/amod>1 cars/NNS/ROOT>1 and/CC/cc>1 red/JJ/amod>4 cars/NNS/conj>1"
     (phrase,) = find_phrases(find_facts(read_parse(parse), LEMMAS, find_profile("paper")))
     assert phrase == (("car", "red"), ((0, 3), (4, 8)))
+
+
+OBJECTS = {
+    "joined to a modifier": "yellow/NNP/amod>3 and/CC/cc>0 orange/NNP/conj>0 bus/NN/ROOT>3",
+    "a bare noun after is": "the/DT/det>1 bus/NN/nsubj>2 is/VBZ/ROOT>2 metal/NN/attr>2",
+    "not there": "bus/NN/ROOT>0 with/IN/prep>0 no/DT/det>3 windows/NNS/pobj>1",
+}
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_what_names_no_thing_is_no_object(name: str) -> None:
+    graph = build_graph(findings_of(OBJECTS[name]), "")
+    assert [thing.lemma for thing in graph.objects] == ["bus"]
 
 
 def test_graph_names_each_mention() -> None:

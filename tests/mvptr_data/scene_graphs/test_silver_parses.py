@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import random
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from mvptr_data.scene_graphs import load_parser, repairs, train
 from mvptr_data.scene_graphs.silver import (
     SilverParse,
     add_final_period,
+    frequent_words,
     is_held_out,
     lower_case,
     merge_hyphens,
@@ -25,21 +28,8 @@ from mvptr_data.scene_graphs.silver import (
     strip_final_period,
     vary,
 )
-from tests.mvptr_data.scene_graphs.given_parses import read_parse
 from tests.mvptr_data.scene_graphs.gold_phrases import read_gold
-
-
-def silver(text: str) -> SilverParse:
-    """A silver parse of words with single spaces between them, in the notation of `given_parses`."""
-    caption = read_parse(text)
-    return SilverParse(
-        source="test",
-        words=tuple(caption.words),
-        spaces=(*[True] * (len(caption) - 1), False),
-        tags=tuple(caption.tags),
-        heads=tuple(caption.heads),
-        deps=tuple(caption.deps),
-    )
+from tests.mvptr_data.scene_graphs.silver_notation import as_silver, silver
 
 
 def arcs(parse: SilverParse) -> list[tuple[str, str, str, str]]:
@@ -164,30 +154,77 @@ def as_line(parse: SilverParse) -> str:
     return json.dumps({"src": parse.source, **{name: getattr(parse, name) for name in columns}})
 
 
-def test_training_writes_a_pipeline_that_parses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # The bundled parser stands in for the teacher, so that the test needs no reference data.
-    parsed = load_parser().parse([f"{caption[:-1]} near {place}" for caption, _ in read_gold() for place in "ab"])
-    parses = [
-        SilverParse(
-            source="test",
-            words=tuple(caption.words),
-            spaces=(*[True] * (len(caption) - 1), False),
-            tags=tuple(caption.tags),
-            heads=tuple(caption.heads),
-            deps=tuple(caption.deps),
-        )
-        for caption in parsed
-    ]
-    file = write_silver(tmp_path / "silver.jsonl.gz", [as_line(parse) for parse in parses])
-    training, held_out = split_silver(file)
-    assert len(training) + len(held_out) == len(parses)
-    assert held_out
+@pytest.fixture(scope="module")
+def silver_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Parses of the gold examples; the bundled parser stands in for the teacher, so that no reference data is needed."""
+    captions = [f"{caption[:-1]} near {place}" for caption, _ in read_gold() for place in "ab"]
+    parses = [as_silver(caption) for caption in load_parser().parse(captions)]
+    return write_silver(tmp_path_factory.mktemp("silver") / "silver.jsonl.gz", [as_line(parse) for parse in parses])
+
+
+def write_graphs(path: Path, graphs: Mapping[str, str]) -> Path:
+    """A FACTUAL file of captions and their graphs."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image_id", "region_id", "caption", "scene_graph"])
+        rows.writerows([1, number, caption, graph] for number, (caption, graph) in enumerate(graphs.items()))
+    return path
+
+
+def test_what_is_trained_on(silver_file: Path, tmp_path: Path) -> None:
+    training, held_out = split_silver(silver_file)
+    parses, measured = train.Sources(silver=silver_file).parses()
+    assert measured == held_out
+    assert parses == [repairs.mend(parse) for parse in training]
+    plate = next(parse for parse in parses if parse.words[:4] == ("a", "plate", "of", "food"))
+    gold = write_graphs(
+        tmp_path / "gold.csv",
+        {plate.text(): "( food , with , broccoli ) , ( food , with , fork ) , ( plate , of , food )"},
+    )
+    unseen = write_graphs(tmp_path / "unseen.csv", {parses[0].text().upper() + " .": "( man )"})
+    sources = train.Sources(silver=silver_file, gold=gold, left_out=unseen)
+    corrected, measured = sources.parses()
+    assert measured == held_out
+    assert parses[0] not in corrected
+    assert len(corrected) == len(parses) - 1
+    (changed,) = [parse for parse in corrected if parse not in parses]
+    assert changed.words == plate.words
+    assert changed.words[changed.heads[4]] == "food"
+    assert set(sources.digests()) == {"silver", "gold", "left_out"}
+
+
+def test_frequent_words() -> None:
+    assert frequent_words([DOG, lower_case(DOG), strip_final_period(DOG)], times=3) == ["a", "dog", "runs"]
+
+
+def train_briefly(silver_file: Path, output: Path) -> None:
+    train.main(
+        ["--silver", str(silver_file), "--output", str(output), "--epochs", "2", "--width", "16", "--depth", "1"]
+    )
+
+
+def test_training_writes_a_pipeline_that_parses(
+    silver_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert split_silver(silver_file)[1]
     output = tmp_path / "model"
-    train.main(["--silver", str(file), "--output", str(output), "--epochs", "2", "--width", "16", "--depth", "1"])
+    train_briefly(silver_file, output)
     assert "epoch 2 of 2" in capsys.readouterr().out
     nlp = spacy.load(output)
     assert nlp.pipe_names == ["tok2vec", "tagger", "parser", "attribute_ruler", "lemmatizer"]
     assert nlp("dogs run")[0].tag_ in nlp.pipe_labels["tagger"]
-    words = (output / "vocab" / "strings.json").read_text()
-    assert "surfboard" not in json.loads(words)
+    words = json.loads((output / "vocab" / "strings.json").read_text())
+    assert "man" in words
+    assert "surfboard" not in words
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_training_again_gives_the_same_bytes(silver_file: Path, tmp_path: Path) -> None:
+    outputs = [tmp_path / name for name in ("first", "second")]
+    for output in outputs:
+        train_briefly(silver_file, output)
+    first, second = (
+        {file.relative_to(output): file.read_bytes() for file in output.rglob("*") if file.is_file()}
+        for output in outputs
+    )
+    assert first == second
