@@ -25,6 +25,7 @@ FAULT_CLASSES = {
     "worker_killed": "the process ended, without a word, each time this image was tried",
     "no_captions": "the image has no usable caption",
     "empty_caption": "the caption has no text",
+    "long_caption": "the caption is longer than a parser reads: what its first part says is used, the rest is not",
     "broken_record": "the line or record cannot be parsed, or lacks an image key or caption",
 }
 

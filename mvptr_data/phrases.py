@@ -3,6 +3,10 @@
 A phrase's frequency is the number of texts that contain it at least once. Phrases of at least `min_sentences` texts are kept, in
 a total order (frequency descending, pairs before triples, code points), so a vocabulary depends on neither the input's order nor
 the number of workers. A phrase's rank counts from 0; its embedding row is the word vocabulary's size plus the rank.
+
+The configuration says what was counted (`pipelines/phrase_vocab.py` fills it in): `parser`, `split`, `min_sentences`, `corpora`
+(of each its input files with their digests, its texts, images and mentions), `unique` phrases before the threshold, and
+`counts`, the sha256 of the `phrase_counts.parquet` beside it, which holds the rare phrases too (`phrase_counts.py`).
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ from mvptr_data.storage import Store, digest
 PhraseWords = tuple[str, ...]
 
 KINDS = {1: "object", 2: "attribute", 3: "relation"}
+#: Word pieces of BERT uncased: the authors' ids of phrases begin after them.
+BERT_WORDS = 30_522
 _COLUMNS = pa.schema(
     [
         ("rank", pa.int32()),
@@ -80,7 +86,7 @@ class PhraseVocabulary:
         )
 
     def save(self, store: Store, name: str) -> None:
-        """Write it as Parquet, with the counting configuration in the schema's metadata."""
+        """Write it as Parquet, with its digest and the counting configuration in the schema's metadata."""
         columns = [
             pa.array(range(len(self)), pa.int32()),
             pa.array([list(words) for words in self.phrases], pa.list_(pa.string())),
@@ -88,8 +94,18 @@ class PhraseVocabulary:
             pa.array(self.sentences, pa.int64()),
             pa.array(self.official_ids, pa.int32()),
         ]
-        schema = described(_COLUMNS, "phrase_vocab", configuration=dict(self.configuration))
+        schema = described(_COLUMNS, "phrase_vocab", configuration=dict(self.configuration), digest=self.digest)
         write_table(store, name, pa.Table.from_arrays(columns, schema=schema))
+
+    def save_official(self, store: Store, name: str) -> None:
+        """Write it in the form of the authors' id2phrase.json: {"<id>": [str, ...]}, by id.
+
+        A vocabulary that came from such a file has its ids again, holes included. One of ours gets `BERT_WORDS` + rank, single
+        objects too: the rows that its phrases have in a model with BERT's words.
+        """
+        numbers = [BERT_WORDS + rank if number is None else number for rank, number in enumerate(self.official_ids)]
+        entries = sorted(zip(numbers, self.phrases, strict=True))
+        store.write(name, json.dumps({str(number): list(words) for number, words in entries}).encode())
 
     @classmethod
     def load(cls, path: str) -> PhraseVocabulary:
@@ -121,12 +137,17 @@ class PhraseVocabulary:
             raise DamagedFileError(
                 f"the ranks in {store.path(name)} are not 0, 1, 2, ...", "Run build-phrase-vocab again."
             )
-        return cls(
+        vocabulary = cls(
             phrases=tuple(map(tuple, table["phrase"].to_pylist())),
             sentences=tuple(table["sentences"].to_pylist()),
             official_ids=tuple(table["official_id"].to_pylist()),
             configuration=facts.get("configuration", {}),
         )
+        if facts.get("digest", vocabulary.digest) != vocabulary.digest:  # version 1 has none
+            raise DamagedFileError(
+                f"{store.path(name)} does not have the digest it promises", "Run build-phrase-vocab again."
+            )
+        return vocabulary
 
     @classmethod
     def _load_official(cls, store: Store, name: str) -> PhraseVocabulary:
@@ -134,8 +155,10 @@ class PhraseVocabulary:
             found = json.loads(store.read(name))
             if any(not isinstance(words, list) for words in found.values()):
                 raise TypeError("a phrase is not a list of words")
+            if unusual := [number for number in found if str(abs(int(number))) != number]:
+                raise ValueError(f"{unusual[0]!r} is no id")
             entries = sorted((int(number), tuple(words)) for number, words in found.items())
-        except (ValueError, AttributeError, TypeError) as error:
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
             raise DamagedFileError(
                 f"{store.path(name)} is not of the form {{'<id>': [word, ...]}} ({error})",
                 "Give the authors' id2phrase.json.",

@@ -17,6 +17,7 @@ from mvptr_data.dataset.receipts import read_receipt
 from mvptr_data.errors import IncompleteError, InputError
 from mvptr_data.phrases import PhraseVocabulary
 from mvptr_data.storage import Store
+from pipelines.counted_vocabulary import describe_counting
 
 #: Phrases shown of a vocabulary.
 SHOWN_PHRASES = 30
@@ -109,9 +110,12 @@ def render(facts: dict[str, Any]) -> Group:
         summary.add_row("captions", ", ".join(f"{count:,} {what}" for what, count in captions["counts"].items()))
         summary.add_row("", "parser: " + _settings(captions["configuration"]["parser"]))
     if vocabulary := facts.get("phrase_vocab"):
-        summary.add_row(
-            "phrases", f"{vocabulary['phrases']:,} in the vocabulary, {_settings(vocabulary['configuration'])}"
-        )
+        counting = vocabulary["configuration"]
+        least, unique = counting.get("min_sentences"), counting.get("unique")
+        of_unique = f" of {unique:,} unique, in at least {least:,} texts" if least and unique is not None else ""
+        summary.add_row("phrases", f"{vocabulary['phrases']:,}{of_unique}")
+        if counted_on := describe_counting(counting):
+            summary.add_row("", f"counted on {counted_on}")
     if published := facts["published"]:
         samples = f"{published['samples']:,} samples, {published['unmatched']:,} captions met no image"
         summary.add_row("published", samples)

@@ -12,20 +12,21 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from mvptr_data.dataset import layout
 from mvptr_data.dataset.captions import CAPTION_SCHEMA, FAULT_SCHEMA, TEXT_COLUMNS, CaptionStore, bucket_of
 from mvptr_data.dataset.fields import configuration_differences
 from mvptr_data.dataset.tables import described, open_table, read_table, table_writer, write_table
 from mvptr_data.errors import ConfigurationMismatchError, InputError
-from mvptr_data.scene_graphs import CaptionParser, load_parser, normalize_caption
+from mvptr_data.scene_graphs import CaptionParser, Phrase, load_parser, normalize_caption
 from mvptr_data.sources.captions import CAPTION_SUFFIXES, CaptionFault, CaptionRecord, read_captions
 from mvptr_data.sources.files import absolute, kind_of, open_file, walk
 from mvptr_data.storage import Store, digest
@@ -37,6 +38,8 @@ from pipelines.console import Reporter
 CHUNK_TEXTS = (2_000, 32_000)
 #: Captions of a bucket, about: what a task of write-shards holds in memory (some 300 bytes each).
 BUCKET_TEXTS = 200_000
+#: The profile whose phrases include single objects.
+OFFICIAL = "official"
 #: Where the steps keep their files until the vocabulary is built.
 STAGING = "captions/staging"
 
@@ -83,7 +86,7 @@ def parsed_captions(
         return stored
     # Named by the configuration: a task of an earlier run that still lives on some worker cannot write into this one's.
     folder = f"{STAGING}/{digest(configuration)[:16]}"
-    staged = _stage(store, reporter, paths, configuration, folder)
+    staged = _stage(store, reporter, paths, configuration, once_per_process(ParserChoice.load, parser), folder)
     chunks, buckets = range(staged["chunks"]), staged["buckets"]
     with reporter.step("parse", staged["counts"]["texts"], "texts") as step:
         missing = [chunk for chunk in chunks if not store.exists(_parsed_name(folder, chunk))]
@@ -108,7 +111,12 @@ def parsed_captions(
 
 
 def _stage(
-    store: Store, reporter: Reporter, paths: Sequence[str], configuration: dict[str, Any], folder: str
+    store: Store,
+    reporter: Reporter,
+    paths: Sequence[str],
+    configuration: dict[str, Any],
+    parser: CaptionParser,
+    folder: str,
 ) -> dict[str, Any]:
     """Cut the input into chunks, or find that this was done. Returns chunks, rows of each, buckets, counts."""
     mark = f"{folder}/staged.json"
@@ -119,13 +127,15 @@ def _stage(
     store.remove_folder(STAGING)
     counts: Counter[str] = Counter(texts=0)
     rows: list[int] = []
-    with reporter.step("read", 0, "texts") as step, table_writer(store, layout.CAPTION_FAULTS, FAULT_SCHEMA) as faults:
+    with reporter.step("read", 0, "texts") as step, table_writer(store, layout.CAPTION_FAULTS, FAULT_SCHEMA) as writer:
         records = read_captions(list(paths), caption_key=configuration["caption_key"])
-        numbered = _sift(records, counts, faults)
+        numbered = _sift(records, counts, _Faults(writer, counts), parser)
         while chunk := list(islice(numbered, _chunk_size(len(rows)))):
             write_table(store, _texts_name(folder, len(rows)), pa.Table.from_pylist(chunk, _TEXT_SCHEMA))
             rows.append(len(chunk))
             step.advance(len(chunk))
+    if not rows:
+        raise InputError(f"not one caption of {', '.join(paths)} has text", "Look at what the files hold.")
     # From the number of texts alone, so that any machine makes the same buckets.
     buckets = 1 << (counts["texts"] // BUCKET_TEXTS).bit_length()
     staged = {
@@ -143,28 +153,50 @@ def _chunk_size(chunk: int) -> int:
     return min(CHUNK_TEXTS[1], CHUNK_TEXTS[0] << min(chunk // 8, 16))
 
 
+class _Faults:
+    """The table of the records that could not be used, or not to their end; written 1,000 rows at a time."""
+
+    def __init__(self, writer: pq.ParquetWriter, counts: Counter[str]) -> None:
+        self._writer, self._counts = writer, counts
+        self._waiting: list[dict[str, Any]] = []
+
+    def add(self, *, error_class: str, message: str, key: str | None, source: str | None, line: int | None) -> None:
+        self._counts[error_class] += 1
+        self._waiting.append(
+            {"error_class": error_class, "message": message, "key": key, "source": source, "line": line}
+        )
+        if len(self._waiting) == 1000:
+            self.flush()
+
+    def add_text(self, record: CaptionRecord, error_class: str, message: str) -> None:
+        """For a text whose place in the input nobody remembers any more."""
+        message = f"caption {record.caption_id}: {message}"
+        self.add(error_class=error_class, message=message, key=record.key, source=None, line=None)
+
+    def flush(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.Table.from_pylist(self._waiting, FAULT_SCHEMA))
+            self._waiting.clear()
+
+
 def _sift(
-    records: Iterator[CaptionRecord | CaptionFault], counts: Counter[str], faults: Any
+    records: Iterator[CaptionRecord | CaptionFault], counts: Counter[str], faults: _Faults, parser: CaptionParser
 ) -> Iterator[dict[str, Any]]:
-    """Rows of usable texts, numbered; faults go to their own table, 1,000 at a time."""
-    waiting: list[dict[str, Any]] = []
-
-    def flush() -> None:
-        if waiting:
-            faults.write_table(pa.Table.from_pylist(waiting, FAULT_SCHEMA))
-            waiting.clear()
-
+    """Rows of usable texts, numbered. A text that the parser does not read to its end is used and has a row among the faults."""
     for record in records:
         if isinstance(record, CaptionFault):
-            counts[record.fault_class] += 1
-            fault = asdict(record)
-            waiting.append({**fault, "error_class": fault.pop("fault_class")})
-            if len(waiting) == 1000:
-                flush()
+            found = asdict(record)
+            faults.add(error_class=found.pop("fault_class"), **found)
             continue
-        yield {"number": counts["texts"], **asdict(record), "text": normalize_caption(record.text)}
+        text = normalize_caption(record.text)
+        if not text:
+            faults.add_text(record, "empty_caption", "the caption has no text")
+            continue
+        if reason := parser.unread(text):
+            faults.add_text(record, "long_caption", reason)
+        yield {"number": counts["texts"], **asdict(record), "text": text}
         counts["texts"] += 1
-    flush()
+    faults.flush()
 
 
 def _texts_name(folder: str, chunk: int) -> str:
@@ -185,9 +217,12 @@ def _parse_chunk(root: str, folder: str, choice: ParserChoice, parser_digest: st
             "Give all workers the same release and models, and start them again.",
         )
     rows = read_table(store, _texts_name(folder, chunk), "captions").to_pylist()
-    for row, phrases in zip(rows, parser.located_phrases([row["text"] for row in rows]), strict=True):
+    texts = list(dict.fromkeys(row["text"] for row in rows))  # region captions repeat: each is parsed once
+    phrases = dict(zip(texts, _phrases_of(parser, texts), strict=True))
+    for row in rows:
         row["phrases"] = [
-            {"words": list(phrase.words), "spans": [list(span) for span in phrase.spans]} for phrase in phrases
+            {"words": list(phrase.words), "spans": [list(span) for span in phrase.spans]}
+            for phrase in phrases[row["text"]]
         ]
     by_bucket: list[list[dict[str, Any]]] = [[] for _ in range(buckets)]
     for row in rows:
@@ -196,6 +231,25 @@ def _parse_chunk(root: str, folder: str, choice: ParserChoice, parser_digest: st
         for bucket in by_bucket:
             writer.write_table(pa.Table.from_pylist(bucket, CAPTION_SCHEMA), row_group_size=max(1, len(bucket)))
     return len(rows)
+
+
+def _phrases_of(parser: CaptionParser, texts: Sequence[str]) -> list[list[Phrase]]:
+    """The phrases of each text by position. With profile `official` each object alone is one too, as the authors have it."""
+    found = parser.located_phrases(texts)
+    if parser.configuration()["profile"] != OFFICIAL:
+        return found
+    return [
+        _by_position([*phrases, *(Phrase((thing.lemma,), (thing.span,)) for thing in graph.objects)])
+        for phrases, graph in zip(found, parser.graphs(texts), strict=True)
+    ]
+
+
+def _by_position(phrases: Iterable[Phrase]) -> list[Phrase]:
+    """In order of the first word's start, then the last's, then words; each phrase at its first place only."""
+    found: dict[tuple[str, ...], Phrase] = {}
+    for phrase in sorted(phrases, key=lambda phrase: (phrase.spans[0][0], phrase.spans[-1][0], phrase.words)):
+        found.setdefault(phrase.words, phrase)
+    return list(found.values())
 
 
 def _gather_bucket(root: str, folder: str, chunks: int, bucket: int) -> str:
@@ -215,7 +269,7 @@ def _gather_bucket(root: str, folder: str, chunks: int, bucket: int) -> str:
 
 
 def _identity(path: str) -> dict[str, Any]:
-    """What tells an input from another: name and sha256 of a file; for a folder, of each caption file in it."""
+    """What tells an input from another: name and sha256 of a file; of a folder, the sha256 of its caption files' digests."""
     root = absolute(path)
     kind = kind_of(root)
     if kind is None:
@@ -225,14 +279,17 @@ def _identity(path: str) -> dict[str, Any]:
         )
     # Images and tars may lie beside captions (img2dataset): they say nothing, and may be terabytes.
     files = [root] if kind == "file" else [found.uri for found in walk(root, _is_caption_file) if not found.problem]
-    sha256 = hashlib.sha256()
-    for file in files:
-        try:
-            with open_file(file) as stream:
-                sha256.update(hashlib.file_digest(stream, "sha256").digest())  # type: ignore[arg-type]
-        except OSError as error:
-            raise InputError(f"cannot read {file}: {error}", "Check the path and its permissions.") from error
-    return {"name": root.rsplit("/", 1)[-1], "sha256": sha256.hexdigest()}
+    digests = [_digest(file) for file in files]
+    sha256 = digests[0] if kind == "file" else hashlib.sha256(b"".join(digests)).digest()
+    return {"name": root.rsplit("/", 1)[-1], "sha256": sha256.hex()}
+
+
+def _digest(file: str) -> bytes:
+    try:
+        with open_file(file) as stream:
+            return hashlib.file_digest(stream, "sha256").digest()  # type: ignore[arg-type]
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error}", "Check the path and its permissions.") from error
 
 
 def _is_caption_file(name: str) -> bool:

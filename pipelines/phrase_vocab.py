@@ -1,40 +1,29 @@
 """Captions to a phrase vocabulary, in bounded memory.
 
 1. parse   `parse_captions`: captions -> captions/*.parquet, once
-2. count   one task a bucket: its phrases' frequencies, dealt to partitions   captions/staging/counts-*/
-3. reduce  one task a partition: sums over the buckets, the threshold         phrase_vocab.parquet
+2. count   `phrase_counting`: how many texts contain each phrase              phrase_counts.parquet
+3. keep    the frequent ones, ranked                                          phrase_vocab.parquet
 
-Another threshold or split counts again without parsing.
+Another threshold reads the counts again, another split the parsed captions; neither parses.
 """
 
 from __future__ import annotations
 
-import functools
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import pyarrow as pa
 
 from mvptr_data.dataset import layout
-from mvptr_data.dataset.captions import CaptionStore, bucket_of, read_bucket
+from mvptr_data.dataset.captions import CaptionStore
 from mvptr_data.dataset.locks import hold_lock
-from mvptr_data.dataset.tables import described, open_table, table_writer
-from mvptr_data.errors import InputError
-from mvptr_data.phrases import PhraseVocabulary, PhraseWords
+from mvptr_data.errors import DamagedFileError, FormatVersionError, InputError
+from mvptr_data.phrase_counts import count_rows, frequent_phrases, read_facts
+from mvptr_data.phrases import PhraseVocabulary
 from mvptr_data.storage import Store, check_shared, digest
 from pipelines.cluster import Cluster, ClusterOptions, open_cluster
 from pipelines.console import Reporter, reporting
 from pipelines.parse_captions import STAGING, ParserChoice, caption_configuration, parsed_captions
-
-#: Parts that phrases are counted in; each is reduced alone, so memory is a 32nd of the distinct phrases.
-PARTITIONS = 32
-
-_COUNT_SCHEMA = described(pa.schema([("phrase", pa.list_(pa.string())), ("sentences", pa.int64())]), "captions")
-#: Splits that a vocabulary never sees unless it is asked to (`reference/phrases.md`: training split only).
-HELD_OUT = frozenset({"val", "test"})
+from pipelines.phrase_counting import count_parts, cut_parts, merges_of, reduce_counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,20 +48,25 @@ def build_phrase_vocab(
     split: str | None = None,
     caption_key: str | None = None,
     parser: ParserChoice | None = None,
+    partitions: int | None = None,
     cluster: ClusterOptions | None = None,
     quiet: bool = False,
 ) -> VocabularySummary:
-    """Parse `captions` (paths or URLs) into `out/captions/` and count `out/phrase_vocab.parquet`. Needs no plan and no images.
+    """Parse `captions` (paths or URLs) into `out/captions/` and count them into `out/phrase_vocab.parquet`.
+
+    Needs no plan and no images. `out/phrase_counts.parquet` keeps the rare phrases too, for merging and for another threshold.
 
     `split` names the split whose texts are counted; None counts all that are not `val` or `test`. `caption_key` says where
-    the image key of a record is (a field, or a template such as `{filepath}/{filename}`).
+    the image key of a record is (a field, or a template such as `{filepath}/{filename}`). `partitions`: count in at least
+    so many tasks; None is one for each 200,000 captions, about. The result does not depend on it.
 
     Raises `InputError` (nothing to read), `ConfigurationMismatchError` (`out` holds other captions, or the same ones parsed
     otherwise), `BusyError`, `IncompleteError` (some tasks failed; run again).
     """
     parser, cluster = parser or ParserChoice(), cluster or ClusterOptions()
-    if min_sentences < 1:
-        raise InputError(f"min_sentences is {min_sentences}", "Give a number of at least 1.")
+    check_threshold(min_sentences)
+    if partitions is not None and partitions < 1:
+        raise InputError(f"partitions is {partitions}", "Give a number of at least 1.")
     if cluster.cluster != "inline":
         check_shared(out, *captions)
     store = Store.at(out)
@@ -83,18 +77,23 @@ def build_phrase_vocab(
             report = reporter.keep_log(store, "build-phrase-vocab")
             with open_cluster(cluster, report=report) as running:
                 stored = parsed_captions(store, reporter, running, captions, configuration, parser)
-                counting = {"min_sentences": min_sentences, "split": split, "captions": stored.digest}
-                vocabulary, facts = _count(store, reporter, running, stored, counting)
-            vocabulary.save(store, layout.PHRASE_VOCAB)
+                if _is_counted(store, stored, split):
+                    reporter.say("these captions are counted already: only the threshold is applied")
+                else:
+                    _count(store, reporter, running, stored, split, partitions)
+            vocabulary = keep_frequent(store, min_sentences, captions=stored.digest)
             store.remove_folder(STAGING)
             store.remove_temporaries("captions")  # of workers that were killed, now or in an earlier run
+        [counted] = vocabulary.configuration["corpora"]
         summary = VocabularySummary(
             texts=stored.counts["texts"],
             faults={name: count for name, count in stored.counts.items() if name != "texts"},
+            counted_texts=counted["texts"],
+            mentions=counted["mentions"],
+            unique=vocabulary.configuration["unique"],
             kept=len(vocabulary),
             seconds=time.monotonic() - started,
             vocabulary=vocabulary,
-            **facts,
         )
         reporter.say(
             f"{summary.texts:,} texts ({summary.counted_texts:,} counted): {summary.mentions:,} phrases, "
@@ -106,62 +105,56 @@ def build_phrase_vocab(
     return summary
 
 
+def check_threshold(min_sentences: int) -> None:
+    """Raises `InputError` for a threshold that is none."""
+    if min_sentences < 1:
+        raise InputError(f"min_sentences is {min_sentences}", "Give a number of at least 1.")
+
+
+def keep_frequent(store: Store, min_sentences: int, **facts: str) -> PhraseVocabulary:
+    """Make `phrase_vocab.parquet` from the counts beside it; `facts` join those of the counts in its configuration.
+
+    What is kept has to fit into memory: it is what a model has embeddings for.
+    """
+    name = layout.PHRASE_COUNTS
+    configuration = {
+        **read_facts(store, name),
+        **facts,
+        "min_sentences": min_sentences,
+        "unique": count_rows(store, name),
+        "counts": store.sha256(name),
+    }
+    vocabulary = PhraseVocabulary.from_counts(frequent_phrases(store, name, min_sentences), configuration)
+    vocabulary.save(store, layout.PHRASE_VOCAB)
+    return vocabulary
+
+
+def _is_counted(store: Store, captions: CaptionStore, split: str | None) -> bool:
+    """Whether the counts that are there are those of `split` of these captions."""
+    try:
+        known = PhraseVocabulary.load(store.path(layout.PHRASE_VOCAB)).configuration
+        return (known.get("captions"), known.get("split"), known.get("counts")) == (
+            captions.digest,
+            split,
+            store.sha256(layout.PHRASE_COUNTS),
+        )
+    except (InputError, DamagedFileError, FormatVersionError, FileNotFoundError):
+        return False
+
+
 def _count(
-    store: Store, reporter: Reporter, cluster: Cluster, captions: CaptionStore, counting: dict[str, Any]
-) -> tuple[PhraseVocabulary, dict[str, int]]:
-    """Frequencies over all buckets, the threshold, the vocabulary, and how many texts, mentions and unique phrases there were."""
-    texts = mentions = unique = 0
-    folder = f"{STAGING}/counts-{digest(counting)[:16]}"
-    with reporter.step("count", captions.buckets + PARTITIONS, "tasks") as step:
-        for _, (in_bucket, of_phrases) in cluster.complete(
-            functools.partial(_count_bucket, store.root, folder, counting["split"]), enumerate(captions.sha256)
-        ):
-            texts, mentions = texts + in_bucket, mentions + of_phrases
-            step.advance()
-        kept: list[tuple[PhraseWords, int]] = []
-        reduce = functools.partial(_reduce_partition, store.root, folder, captions.buckets, counting["min_sentences"])
-        for _, (distinct, frequent) in cluster.complete(reduce, range(PARTITIONS)):
-            unique += distinct
-            kept += frequent
-            step.advance()
-    facts = {"counted_texts": texts, "mentions": mentions, "unique": unique}
-    return PhraseVocabulary.from_counts(kept, {**counting, **facts}), facts
-
-
-def _counts_name(folder: str, bucket: int) -> str:
-    return f"{folder}/{bucket:05d}.parquet"
-
-
-def _count_bucket(root: str, folder: str, split: str | None, bucket_sha256: tuple[int, str]) -> tuple[int, int]:
-    """Count one bucket's phrases; row groups are the partitions. Returns its counted texts and their phrases."""
-    store = Store(root)
-    bucket, sha256 = bucket_sha256
-    table = read_bucket(store, bucket, sha256, ["split", "phrases"])
-    counts: Counter[PhraseWords] = Counter()
-    texts = 0
-    for text_split, phrases in zip(table["split"].to_pylist(), table["phrases"].to_pylist(), strict=True):
-        if text_split != split if split is not None else text_split in HELD_OUT:
-            continue
-        texts += 1
-        counts.update({tuple(phrase["words"]) for phrase in phrases})
-    parts: list[list[dict[str, Any]]] = [[] for _ in range(PARTITIONS)]
-    for words in sorted(counts):
-        parts[bucket_of("\t".join(words), PARTITIONS)].append({"phrase": list(words), "sentences": counts[words]})
-    with table_writer(store, _counts_name(folder, bucket), _COUNT_SCHEMA) as writer:
-        for part in parts:
-            writer.write_table(pa.Table.from_pylist(part, _COUNT_SCHEMA), row_group_size=max(1, len(part)))
-    return texts, counts.total()
-
-
-def _reduce_partition(
-    root: str, folder: str, buckets: int, min_sentences: int, partition: int
-) -> tuple[int, list[tuple[PhraseWords, int]]]:
-    """Sum one partition of the phrases over all buckets. Returns the distinct ones and those that are frequent enough."""
-    store = Store(root)
-    total: Counter[PhraseWords] = Counter()
-    for bucket in range(buckets):
-        with open_table(store, _counts_name(folder, bucket), "captions") as parquet:
-            table = parquet.read_row_group(partition, use_threads=False)
-        for words, count in zip(table["phrase"].to_pylist(), table["sentences"].to_pylist(), strict=True):
-            total[tuple(words)] += count
-    return len(total), [(words, count) for words, count in total.items() if count >= min_sentences]
+    store: Store,
+    reporter: Reporter,
+    cluster: Cluster,
+    captions: CaptionStore,
+    split: str | None,
+    partitions: int | None,
+) -> None:
+    """Frequencies over all captions of the split, into `phrase_counts.parquet`."""
+    parts = cut_parts(captions, partitions)
+    folder = f"{STAGING}/counts-{digest([captions.digest, split, len(parts)])[:16]}"
+    with reporter.step("count", len(parts) + merges_of(len(parts)), "tasks") as step:
+        runs, tally = count_parts(cluster, store, folder, parts, split, step)
+        corpus = {"inputs": captions.configuration["input"], **tally._asdict()}
+        facts = {"parser": captions.configuration["parser"], "split": split, "corpora": [corpus]}
+        reduce_counts(cluster, runs, store, folder, layout.PHRASE_COUNTS, facts, step)

@@ -29,6 +29,8 @@ INDEX = "index.parquet"
 SAMPLES = "samples.parquet"
 IMAGE_IDS = "image_ids.parquet"
 SAME_IMAGES = "same_images.parquet"
+#: The samples in brief, published with the manifest.
+SAMPLE_FILES = (SAMPLES, IMAGE_IDS, SAME_IMAGES)
 MANIFEST = "manifest.json"
 PHRASE_VOCAB = "phrase_vocab.parquet"
 PHRASE_COUNTS = "phrase_counts.parquet"
@@ -45,7 +47,7 @@ def version(format_name: str) -> int:
 def check_version(format_name: str, found: Any, where: str) -> None:
     """Raises `FormatVersionError` naming the version found in `where` and those this release reads."""
     readable = FORMATS[format_name][1]
-    if found not in readable:
+    if type(found) is not int or found not in readable:
         raise FormatVersionError(
             f"{where} has {format_name} format version {found!r}; this release reads {sorted(readable)}",
             "Read it with the release that wrote it, or write it again with this one.",
@@ -87,9 +89,14 @@ def published_vocabulary(generation: int) -> str:
     return f"text/phrase_vocab{f'.g{generation}' if generation else ''}.parquet"
 
 
+def vocabulary_generation(name: str) -> int | None:
+    """The generation that `published_vocabulary` makes this name from; None for any other name, wherever it may lead."""
+    found = re.fullmatch(r"text/phrase_vocab(?:\.g([1-9][0-9]{0,8}))?\.parquet", name)
+    return None if found is None else int(found[1] or 0)
+
+
 def is_published_vocabulary(name: str) -> bool:
-    """Whether `published_vocabulary` makes this name: nothing else is one, wherever it may lead."""
-    return re.fullmatch(r"text/phrase_vocab(\.g[1-9][0-9]*)?\.parquet", name) is not None
+    return vocabulary_generation(name) is not None
 
 
 def caption_bucket(bucket: int) -> str:

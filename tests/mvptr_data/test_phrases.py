@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from random import Random
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,6 +59,61 @@ def test_an_official_vocabulary_keeps_its_ids_holes_included(tmp_path: Path) -> 
     assert PhraseVocabulary.load(str(tmp_path / "v.parquet")).official_ids == (999, 30522, 30524)
 
 
+IDS = st.dictionaries(
+    st.integers(0, 90_000), st.lists(WORDS, min_size=1, max_size=3), max_size=20
+)  # single objects, holes, the same phrase twice
+
+
+@given(IDS)
+def test_the_authors_form_comes_back_exactly(entries: dict[int, list[str]]) -> None:
+    official = {str(number): words for number, words in entries.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.at(folder)
+        store.write("id2phrase.json", json.dumps(official).encode())
+        vocabulary = PhraseVocabulary.load(f"{folder}/id2phrase.json")
+        vocabulary.save(store, "v.parquet")
+        PhraseVocabulary.load(f"{folder}/v.parquet").save_official(store, "again.json")
+        assert json.loads(store.read("again.json")) == official
+        assert list(json.loads(store.read("again.json"))) == sorted(official, key=int)
+
+
+def test_the_authors_sample_comes_back_exactly(reference, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    file = reference("data/phrases/id2phrase_sample.json")
+    PhraseVocabulary.load(str(file)).save_official(Store.at(tmp_path), "id2phrase.json")
+    assert json.loads((tmp_path / "id2phrase.json").read_text()) == json.loads(file.read_text())
+
+
+def test_our_phrases_get_the_rows_after_berts_words(tmp_path: Path) -> None:
+    counts = [(("sky", "blue"), 12), (("man", "ride", "wave"), 9), (("dog",), 9)]
+    vocabulary = PhraseVocabulary.from_counts(counts, {})
+    vocabulary.save_official(Store.at(tmp_path), "id2phrase.json")
+    assert json.loads((tmp_path / "id2phrase.json").read_text()) == {
+        "30522": ["sky", "blue"],
+        "30523": ["dog"],
+        "30524": ["man", "ride", "wave"],
+    }
+    loaded = PhraseVocabulary.load(str(tmp_path / "id2phrase.json"))
+    assert loaded.phrases == vocabulary.phrases and loaded.official_ids == (30522, 30523, 30524)
+
+
+def test_a_vocabulary_is_held_to_its_digest(tmp_path: Path) -> None:
+    vocabulary = PhraseVocabulary.from_counts([(("sky", "blue"), 12)], {})
+    vocabulary.save(Store.at(tmp_path), "v.parquet")
+    table = pq.read_table(tmp_path / "v.parquet")
+    other = table.set_column(1, "phrase", pa.array([["sky", "grey"]]))
+    pq.write_table(other, tmp_path / "v.parquet")
+    with pytest.raises(DamagedFileError, match="digest"):
+        PhraseVocabulary.load(str(tmp_path / "v.parquet"))
+
+
+def test_a_vocabulary_of_version_1_had_no_digest(tmp_path: Path) -> None:
+    PhraseVocabulary.from_counts([(("sky", "blue"), 12)], {}).save(Store.at(tmp_path), "v.parquet")
+    table = pq.read_table(tmp_path / "v.parquet")
+    described = b'{"configuration":{},"format":"phrase_vocab","version":1}'
+    pq.write_table(table.replace_schema_metadata({b"mvptr": described}), tmp_path / "v.parquet")
+    assert PhraseVocabulary.load(str(tmp_path / "v.parquet")).phrases == (("sky", "blue"),)
+
+
 def test_the_authors_sample_is_read(reference) -> None:  # type: ignore[no-untyped-def]
     vocabulary = PhraseVocabulary.load(str(reference("data/phrases/id2phrase_sample.json")))
     assert len(vocabulary) > 500
@@ -65,7 +123,17 @@ def test_the_authors_sample_is_read(reference) -> None:  # type: ignore[no-untyp
 
 @pytest.mark.parametrize(
     "text",
-    ["{", "[]", '{"x": ["a", "b"]}', '{"1": ["a", "b", "c", "d"]}', '{"1": ["a", 2]}', '{"1": 5}', '{"1": "abc"}'],
+    [
+        "{",
+        "[]",
+        '{"x": ["a", "b"]}',
+        '{"1": ["a", "b", "c", "d"]}',
+        '{"1": ["a", 2]}',
+        '{"1": 5}',
+        '{"1": "abc"}',
+        '{"01": ["a"]}',
+        '{"-1": ["a"]}',
+    ],
 )
 def test_malformed_official_files_are_typed_errors(tmp_path: Path, text: str) -> None:
     (tmp_path / "id2phrase.json").write_text(text)
