@@ -6,7 +6,8 @@ R regions of an image (50), K regions that an image has, V word pieces of the vo
     collate = Collator(WordPieces.load("vocab.txt"), reader.vocabulary(), masking=MaskingSettings(seed=7))
     StreamSpec(roots=("coco",), order=OrderSettings(global_batch=1024), collate=collate)
 
-1. `read_item` takes what the model needs of one sample, and raises where its bytes are not sound. Features stay where they are.
+1. `read_item` takes what the model needs of one sample, and raises where its bytes are not what their format says. Features stay
+   where they are; whether numbers are the right ones is for digests to say (`mvptr-data verify`).
 2. `assemble` makes the batch, with numpy over all samples at once. Features are copied once, from the mapped file to their
    place in the batch.
 """
@@ -26,7 +27,7 @@ from mvptr_data.dataset.records import FEATURE_SIZE, geometry
 from mvptr_data.errors import DamagedFileError, InputError
 from mvptr_data.phrases import PhraseVocabulary
 from mvptr_model.batch import Batch
-from mvptr_model.masking import MaskingSettings, Table, Tags, Texts, mask, mask_key, unmasked
+from mvptr_model.masking import MaskedTags, MaskedTexts, MaskingSettings, Table, Tags, Texts, mask, mask_key, unmasked
 from mvptr_model.stored_facts import CaptionInput, Member, RegionsInput, read_caption, read_regions
 from mvptr_model.word_pieces import WordPieces
 
@@ -75,25 +76,19 @@ class InputSettings:
         return self.max_phrases if self.preset == "paper" else self.text_places - 2 - words
 
 
-class Span(NamedTuple):
-    """Half-open code points `start` to `end` of a caption, where a content word of its `phrase`-th phrase is."""
-
-    phrase: int
-    start: int
-    end: int
-
-
 class Part(NamedTuple):
     """What fills one slot of a batch.
 
-    `text` and `tags` are ids with their special tokens; the text has so many `phrases`. `offsets` of the word pieces and `spans`
-    are code points of the caption. `features` float16 [K, 2048], `geometry` float32 [K, 6], K at most R.
+    `text` and `tags` are ids with their special tokens; the text has so many `phrases`. In half-open code points of the caption,
+    `offsets` has start and end of each word piece, and `spans` a phrase's number, start and end for each of its content words:
+    one list of numbers each, because tuples that live as long as a batch keep the garbage collector busy (20 us a sample).
+    `features` float16 [K, 2048], `geometry` float32 [K, 6], K at most R.
     """
 
     text: list[int]
     phrases: int
-    offsets: list[tuple[int, int]]
-    spans: list[Span]
+    offsets: list[int]
+    spans: list[int]
     tags: list[int]
     tag_of_piece: list[int]
     features: NDArray[np.float16]
@@ -151,11 +146,7 @@ class Collator:
         phrase_counts = np.array([part.phrases for part in parts], np.int64)
         pieces = _phrase_pieces(parts, settings.phrase_places, settings.text_places)
         texts, tags = Texts(text_ids, text_lengths, phrase_counts, pieces), Tags(tag_ids, tag_of_piece)
-        if self._masking is None:
-            masked_texts, masked_tags = unmasked(texts, tags)
-        else:
-            keys = np.array([part.mask_key for part in parts], np.uint64)
-            masked_texts, masked_tags = mask(texts, tags, keys, self._table, self._masking)
+        masked_texts, masked_tags = self._masked(texts, tags, parts)
 
         def laid(padded: NDArray[np.int64] | NDArray[np.bool_], lengths: Ints) -> torch.Tensor:
             return torch.from_numpy(padded[_within(lengths, padded.shape[1])] if settings.packed else padded)
@@ -198,8 +189,8 @@ class Collator:
             weight=0.0,
         )
 
-    def _text(self, caption: CaptionInput) -> tuple[list[int], int, list[tuple[int, int]], list[Span]]:
-        """The ids of `[CLS] words phrases [SEP]`, how many are phrases, the offsets of the words, and the phrases' spans.
+    def _text(self, caption: CaptionInput) -> tuple[list[int], int, list[int], list[int]]:
+        """`Part.text`, `phrases`, `offsets` and `spans`.
 
         Stored phrases are in order of position, then of rank, so the first ones are those to keep.
         """
@@ -210,18 +201,18 @@ class Collator:
         phrases = [(rank, spans) for rank, spans in ranked if rank is not None]
         del phrases[self._settings.phrases_beside(len(words)) :]
         rows = [self._table.words + rank for rank, _ in phrases]
-        spans = [Span(number, *span) for number, (_, found) in enumerate(phrases) for span in found]
-        return [self._words.cls, *words, *rows, self._words.sep], len(rows), pieces.offsets[:room], spans
+        spans = [value for number, (_, found) in enumerate(phrases) for span in found for value in (number, *span)]
+        return [self._words.cls, *words, *rows, self._words.sep], len(rows), pieces.offsets[: 2 * room], spans
 
     def _tags(self, names: Iterable[str]) -> tuple[list[int], list[int]]:
-        """The ids of `[CLS] tag pieces [SEP]`, and which tag each is of; names that are one when lower-cased count once."""
-        room = self._settings.max_tags - 2
+        """`Part.tags` and `tag_of_piece`."""
+        room, remembered = self._settings.max_tags - 2, self._words.remembered
         ids: list[int] = []
         tags: list[int] = []
-        for number, name in enumerate(dict.fromkeys(map(str.lower, names))):
+        for number, name in enumerate(dict.fromkeys(names)):
             if len(ids) >= room:
                 break
-            pieces = self._words.remembered_ids(name)
+            pieces = remembered(name).ids
             ids += pieces
             tags += [number] * len(pieces)
         return [self._words.cls, *ids[:room], self._words.sep], [-1, *tags[:room], -1]
@@ -239,6 +230,12 @@ class Collator:
             )
         return features[: self._settings.max_regions], boxes[: self._settings.max_regions]
 
+    def _masked(self, texts: Texts, tags: Tags, parts: Sequence[Part]) -> tuple[MaskedTexts, MaskedTags]:
+        if self._masking is None:
+            return unmasked(texts, tags)
+        keys = np.array([part.mask_key for part in parts], np.uint64)
+        return mask(texts, tags, keys, self._table, self._masking)
+
     def _mask_key(self, item: Item, key: str) -> int:
         if self._masking is None:
             return 0
@@ -248,8 +245,8 @@ class Collator:
 def stacked(arrays: Sequence[NDArray[Any]], *, places: int | None) -> torch.Tensor:
     """Arrays [K, size] as [n, places, size], filled up with zeros, or one after another where `places` is None.
 
-    numpy's memory, not torch's: it asks for huge pages, and a page fault every 4 kB costs more than the copy (39 us a sample of
-    205 kB against 125).
+    numpy's memory, not torch's: it asks for huge pages, and a page fault every 4 kB costs more than the copy
+    (a quarter of the time: `benchmarks/collate.py`).
     """
     size, dtype = arrays[0].shape[1], arrays[0].dtype
     if places is None:
@@ -270,11 +267,11 @@ def _padded(rows: Sequence[list[int]], places: int, fill: int) -> tuple[Ints, In
 
 def _phrase_pieces(parts: Sequence[Part], phrases: int, places: int) -> NDArray[np.bool_]:
     """bool [n, P, T]: which places of a text hold word pieces that a phrase's spans touch."""
-    bounds = [list(chain.from_iterable(part.offsets)) for part in parts]
-    offsets, _ = _padded(bounds, 2 * places, 0)
+    offsets, _ = _padded([part.offsets for part in parts], 2 * places, 0)
     begins, ends = offsets[:, 0::2], offsets[:, 1::2]  # [n, T], of the word pieces from the first on; padding is empty
-    spans = [(number, *span) for number, part in enumerate(parts) for span in part.spans]
-    sample, phrase, start, end = np.array(spans, np.int64).reshape(-1, 4).T
+    sample = np.repeat(np.arange(len(parts)), [len(part.spans) // 3 for part in parts])
+    spans = np.fromiter(chain.from_iterable(part.spans for part in parts), np.int64, 3 * len(sample))
+    phrase, start, end = spans.reshape(-1, 3).T
     touched, piece = np.nonzero((begins[sample] < end[:, None]) & (start[:, None] < ends[sample]))
     found = np.zeros((len(parts), phrases, places), dtype=bool)
     found[sample[touched], phrase[touched], 1 + piece] = True  # after [CLS]

@@ -99,7 +99,7 @@ def mask(
 ) -> tuple[MaskedTexts, MaskedTags]:
     """Mask a batch; `keys` uint64 [n] are the samples' `mask_key`s. The arguments stay as they are."""
     length = max(texts.ids.shape[1], tags.ids.shape[1])
-    numbers = keyed.sequence(_PURPOSES * length, keys[:, None])  # type: ignore[arg-type]  # broadcasts over keys
+    numbers = keyed.mixed(keys[:, None], np.arange(_PURPOSES * length))
     draws = numbers.reshape(len(keys), length, _PURPOSES).transpose(2, 0, 1)
     text_draws, tag_draws = draws[:2, :, : texts.ids.shape[1]], draws[2:, :, : tags.ids.shape[1]]
     return _mask_texts(texts, text_draws, table, settings), _mask_tags(tags, tag_draws, table, settings)

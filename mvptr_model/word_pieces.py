@@ -1,12 +1,15 @@
 """Text to word pieces, as BERT's uncased models cut it (Devlin et al. 2019; Wu et al. 2016).
 
-The work is done by `tokenizers`. One text at a time costs no more than many at once (22 us a caption, 24 in batches of 500),
-starts no threads, and lets a faulty sample fail alone.
+`tokenizers` does the cutting. Words of a caption come again and again, so what it made of each is remembered, and a text of plain
+characters is put together from its words: in a third of the tokenizer's time (`benchmarks/collate.py`), with equal results. Texts
+come one at a time: batches gain nothing, and a faulty sample fails alone.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from tokenizers import Tokenizer
@@ -18,15 +21,17 @@ from mvptr_data.errors import InputError
 from mvptr_data.storage import Store
 
 UNKNOWN = "[UNK]"
-#: Tags whose pieces are remembered: detectors know 1,600, people invent more.
-_REMEMBERED = 50_000
+#: Words of printable ASCII text: BERT splits at spaces and around each punctuation mark.
+_ASCII_WORD = re.compile(r"[A-Za-z0-9]+|[^A-Za-z0-9 ]")
+#: Words and tags that are remembered, and their length; longer words are `UNKNOWN` anyway.
+_REMEMBERED, _LONGEST = 50_000, 100
 
 
 class Pieces(NamedTuple):
-    """The word pieces of a text: their `ids`, and where each lies in it, as half-open code-point `offsets`."""
+    """The word pieces of a text: their `ids`, and for each where it starts and ends, in half-open code-point `offsets`."""
 
     ids: list[int]
-    offsets: list[tuple[int, int]]
+    offsets: list[int]
 
 
 class WordPieces:
@@ -51,10 +56,10 @@ class WordPieces:
         self.pieces = tuple(pieces)
         self.size = len(ids)
         self.pad, self.cls, self.sep, self.mask = (ids[name] for name in ("[PAD]", "[CLS]", "[SEP]", "[MASK]"))
-        self._tokenizer = Tokenizer(WordPiece(ids, unk_token=UNKNOWN))
+        self._tokenizer = Tokenizer(WordPiece(ids, unk_token=UNKNOWN, max_input_chars_per_word=_LONGEST))
         self._tokenizer.normalizer = BertNormalizer(lowercase=True)
         self._tokenizer.pre_tokenizer = BertPreTokenizer()
-        self._remembered: dict[str, list[int]] = {}
+        self._known: dict[str, Pieces] = {}
 
     @classmethod
     def load(cls, path: str) -> WordPieces:
@@ -73,14 +78,30 @@ class WordPieces:
 
     def encode(self, text: str) -> Pieces:
         """The pieces of `text`, without special tokens."""
-        found = self._tokenizer.encode(text, add_special_tokens=False)
-        return Pieces(found.ids, found.offsets)
+        if not (text.isascii() and text.isprintable()):
+            return self._cut(text)
+        ids: list[int] = []
+        offsets: list[int] = []
+        for word in _ASCII_WORD.finditer(text):
+            known = self._known.get(word[0]) or self.remembered(word[0])
+            ids += known.ids
+            if len(known.ids) == 1:  # most are whole
+                offsets += word.span()
+            else:
+                offsets += [word.start() + offset for offset in known.offsets]
+        return Pieces(ids, offsets)
 
-    def remembered_ids(self, text: str) -> list[int]:
-        """The ids of a text that comes again and again, such as a tag."""
-        found = self._remembered.get(text)
+    def remembered(self, text: str) -> Pieces:
+        """The pieces of a word or a tag: a text that comes again and again. Not to be altered."""
+        found = self._known.get(text)
         if found is None:
-            if len(self._remembered) >= _REMEMBERED:
-                self._remembered.clear()
-            found = self._remembered[text] = self.encode(text).ids
+            found = self._cut(text)
+            if len(text) <= _LONGEST:
+                if len(self._known) >= _REMEMBERED:
+                    self._known.clear()
+                self._known[text] = found
         return found
+
+    def _cut(self, text: str) -> Pieces:
+        found = self._tokenizer.encode(text, add_special_tokens=False)
+        return Pieces(found.ids, list(chain.from_iterable(found.offsets)))

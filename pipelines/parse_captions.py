@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -26,7 +26,7 @@ from mvptr_data.dataset.captions import CAPTION_SCHEMA, FAULT_SCHEMA, TEXT_COLUM
 from mvptr_data.dataset.fields import configuration_differences
 from mvptr_data.dataset.tables import described, open_table, read_table, table_writer, write_table
 from mvptr_data.errors import ConfigurationMismatchError, InputError
-from mvptr_data.scene_graphs import CaptionParser, Phrase, load_parser, normalize_caption
+from mvptr_data.scene_graphs import CaptionParser, load_parser, normalize_caption
 from mvptr_data.sources.captions import CAPTION_SUFFIXES, CaptionFault, CaptionRecord, read_captions
 from mvptr_data.sources.files import absolute, kind_of, open_file, walk
 from mvptr_data.storage import Store, digest
@@ -38,8 +38,6 @@ from pipelines.console import Reporter
 CHUNK_TEXTS = (2_000, 32_000)
 #: Captions of a bucket, about: what a task of write-shards holds in memory (some 300 bytes each).
 BUCKET_TEXTS = 200_000
-#: The profile whose phrases include single objects.
-OFFICIAL = "official"
 #: Where the steps keep their files until the vocabulary is built.
 STAGING = "captions/staging"
 
@@ -218,7 +216,7 @@ def _parse_chunk(root: str, folder: str, choice: ParserChoice, parser_digest: st
         )
     rows = read_table(store, _texts_name(folder, chunk), "captions").to_pylist()
     texts = list(dict.fromkeys(row["text"] for row in rows))  # region captions repeat: each is parsed once
-    phrases = dict(zip(texts, _phrases_of(parser, texts), strict=True))
+    phrases = dict(zip(texts, parser.located_phrases(texts), strict=True))
     for row in rows:
         row["phrases"] = [
             {"words": list(phrase.words), "spans": [list(span) for span in phrase.spans]}
@@ -231,25 +229,6 @@ def _parse_chunk(root: str, folder: str, choice: ParserChoice, parser_digest: st
         for bucket in by_bucket:
             writer.write_table(pa.Table.from_pylist(bucket, CAPTION_SCHEMA), row_group_size=max(1, len(bucket)))
     return len(rows)
-
-
-def _phrases_of(parser: CaptionParser, texts: Sequence[str]) -> list[list[Phrase]]:
-    """The phrases of each text by position. With profile `official` each object alone is one too, as the authors have it."""
-    found = parser.located_phrases(texts)
-    if parser.configuration()["profile"] != OFFICIAL:
-        return found
-    return [
-        _by_position([*phrases, *(Phrase((thing.lemma,), (thing.span,)) for thing in graph.objects)])
-        for phrases, graph in zip(found, parser.graphs(texts), strict=True)
-    ]
-
-
-def _by_position(phrases: Iterable[Phrase]) -> list[Phrase]:
-    """In order of the first word's start, then the last's, then words; each phrase at its first place only."""
-    found: dict[tuple[str, ...], Phrase] = {}
-    for phrase in sorted(phrases, key=lambda phrase: (phrase.spans[0][0], phrase.spans[-1][0], phrase.words)):
-        found.setdefault(phrase.words, phrase)
-    return list(found.values())
 
 
 def _gather_bucket(root: str, folder: str, chunks: int, bucket: int) -> str:

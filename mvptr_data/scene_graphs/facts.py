@@ -34,14 +34,26 @@ class Profile:
     keeps_self_loops: bool
     #: R8: a passive without an agent relates its subject to its obliques.
     relates_agentless_passives: bool
+    #: An object alone is a phrase of one word.
+    names_objects: bool
 
 
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile(name="paper", quantifier_is_attribute=True, keeps_self_loops=False, relates_agentless_passives=True),
         Profile(
-            name="official", quantifier_is_attribute=False, keeps_self_loops=True, relates_agentless_passives=False
+            name="paper",
+            quantifier_is_attribute=True,
+            keeps_self_loops=False,
+            relates_agentless_passives=True,
+            names_objects=False,
+        ),
+        Profile(
+            name="official",
+            quantifier_is_attribute=False,
+            keeps_self_loops=True,
+            relates_agentless_passives=False,
+            names_objects=True,
         ),
     )
 }

@@ -24,6 +24,8 @@ def find_phrases(findings: Findings) -> list[Phrase]:
         tokens = tuple(sorted({subject, noun, *evidence}))
         words = (findings.object_lemma(subject), predicate, findings.object_lemma(noun))
         found.append((starts[tokens[0]], starts[tokens[-1]], words, tokens))
+    if findings.profile.names_objects:
+        found += [(starts[token], starts[token], (findings.object_lemma(token),), (token,)) for token in things(findings)]
     found.sort()
     phrases: dict[tuple[str, ...], Phrase] = {}
     for _, _, words, tokens in found:
@@ -37,10 +39,7 @@ def build_graph(findings: Findings, text: str) -> SceneGraph:
     caption = findings.caption
     attributes = sorted(set(findings.attributes))
     relations = sorted(set(findings.relations))
-    mentioned = {fact.noun for fact in attributes} | {
-        noun for fact in relations for noun in (fact.subject, fact.object)
-    }
-    tokens = sorted(mentioned.union(findings.objects()))
+    tokens = things(findings)
     index = {token: position for position, token in enumerate(tokens)}
     return SceneGraph(
         text=text,
@@ -58,3 +57,10 @@ def build_graph(findings: Findings, text: str) -> SceneGraph:
             for fact in relations
         ),
     )
+
+
+def things(findings: Findings) -> list[int]:
+    """The tokens of all objects, ascending: those that a fact is about, and those that are only named."""
+    found = {fact.noun for fact in findings.attributes}
+    found |= {noun for fact in findings.relations for noun in (fact.subject, fact.object)}
+    return sorted(found.union(findings.objects()))

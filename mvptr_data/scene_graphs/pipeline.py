@@ -12,6 +12,7 @@ from spacy.tokenizer import Tokenizer
 from spacy.util import compile_infix_regex
 
 from mvptr_data.errors import InputError
+from mvptr_data.scene_graphs.operations import multiply_with_numpy
 
 #: Directory of the pipeline that ships with this package.
 BUNDLED_MODEL = Path(__file__).parent / "model"
@@ -62,7 +63,19 @@ def load_pipeline(model: str | Path | None = None) -> Language:
             nlp.remove_pipe(component)
     if model is not None:  # the bundled tokenizer was saved this way
         keep_hyphens(nlp)
+    multiply_with_numpy(nlp)
+    prepare_words(nlp)
     return nlp
+
+
+def prepare_words(nlp: Language) -> None:
+    """Works out the features of the pipeline's own words once, before any memory zone, which would forget them.
+
+    The bundled model has the frequent words of captions among its strings. Other pipelines have some ten thousand
+    (en_core_web_sm 80,000).
+    """
+    for word in list(nlp.vocab.strings):
+        nlp.vocab[word]
 
 
 def require_labels(nlp: Language, name: str, component: str, wanted: Iterable[str], meaning: str) -> None:

@@ -111,21 +111,35 @@ def mend_participles(parse: SilverParse) -> SilverParse:
 
 
 def mend_lists(parse: SilverParse) -> SilverParse:
-    """In "a stove, a sink and a refrigerator" the second is joined to the first, and explains nothing."""
+    """In "a stove, a sink and a refrigerator" the second is joined to the first.
+
+    It explains nothing, nor is it joined to what there is "with a stove".
+    """
     for token, label in enumerate(parse.deps):
-        if label != "appos" or "conj" not in labels_of_children(parse, token):
+        if label not in ("appos", "conj") or "conj" not in labels_of_children(parse, token):
             continue
         left = min([child for child, head in enumerate(parse.heads) if head == token and child < token], default=token)
         first = left - 2  # the word before the comma
         if (
             first < 0
             or parse.words[left - 1] != ","
-            or not parse.tags[first].startswith("N")
+            or not (parse.tags[first].startswith("N") and parse.tags[token].startswith("N"))
             or is_under(parse, first, token)
+            or (label == "conj" and not is_with(parse, first, parse.heads[token]))
         ):
             continue
-        parse = replace(parse, heads=replaced(parse.heads, token, first), deps=replaced(parse.deps, token, "conj"))
+        heads = tuple(
+            first if other == token or (other == left - 1 and label == "conj") else head
+            for other, head in enumerate(parse.heads)
+        )
+        parse = replace(parse, heads=heads, deps=replaced(parse.deps, token, "conj"))
     return parse
+
+
+def is_with(parse: SilverParse, noun: int, whole: int) -> bool:
+    """Whether the noun is what the whole is "with"."""
+    preposition = parse.heads[noun]
+    return parse.words[preposition].lower() == "with" and parse.heads[preposition] == whole
 
 
 def mend_places(parse: SilverParse) -> SilverParse:

@@ -10,7 +10,8 @@ import gzip
 import hashlib
 import json
 import random
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -85,6 +86,11 @@ def merge_hyphens(parse: SilverParse) -> SilverParse:
     )
 
 
+def caption_key(text: str) -> str:
+    """What the spellings of one caption share: its words in lower case, without periods."""
+    return " ".join(text.lower().replace(".", " ").split())
+
+
 def is_held_out(parse: SilverParse) -> bool:
     """Whether the caption belongs to the held-out share; captions that differ in case or final period share their fate."""
     key = " ".join(strip_final_period(parse).words).lower()
@@ -98,6 +104,12 @@ def split_silver(path: Path) -> tuple[list[SilverParse], list[SilverParse]]:
     for parse in read_silver(path):
         (held_out if is_held_out(parse) else training).append(parse)
     return training, held_out
+
+
+def frequent_words(parses: Iterable[SilverParse], times: int = 5) -> list[str]:
+    """The words in lower case that occur at least so many times, in order of code points."""
+    counts = Counter(word.lower() for parse in parses for word in parse.words)
+    return sorted(word for word, count in counts.items() if count >= times)
 
 
 def lower_case(parse: SilverParse) -> SilverParse:
