@@ -51,7 +51,9 @@ def measure(captions: Sequence[str], rounds: int) -> list[Row]:
     def apply_rules() -> None:
         for caption in parsed:
             # Rules correct tags and heads and remember subjects in place: each round starts from a fresh copy.
-            fresh = ParsedCaption(caption.words, list(caption.tags), list(caption.deps), list(caption.heads), caption.starts)
+            fresh = ParsedCaption(
+                caption.words, list(caption.tags), list(caption.deps), list(caption.heads), caption.starts
+            )
             find_phrases(find_facts(fresh, lemmas, profile))
 
     # SceneGraphParser is slow enough that a part of the captions tells its speed.

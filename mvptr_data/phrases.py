@@ -132,16 +132,23 @@ class PhraseVocabulary:
     def _load_parquet(cls, store: Store, name: str) -> PhraseVocabulary:
         with open_table(store, name, "phrase_vocab") as parquet:
             facts = facts_of(parquet.schema_arrow, "phrase_vocab", store.path(name))
-        table = read_table(store, name, "phrase_vocab")
+        table = read_table(store, name, "phrase_vocab", schema=_COLUMNS, required=("rank", "phrase", "kind"))
+        configuration, phrases = facts.get("configuration", {}), table["phrase"].to_pylist()
+        sound = all(len(words) in KINDS and all(words) for words in phrases) and isinstance(configuration, dict)
+        if not sound or ("official" not in configuration and len(set(map(tuple, phrases))) != len(phrases)):
+            raise DamagedFileError(
+                f"{store.path(name)} has a phrase twice, one not of 1 to 3 words, or no configuration",
+                "Run build-phrase-vocab again.",
+            )
         if table["rank"].to_pylist() != list(range(len(table))):
             raise DamagedFileError(
                 f"the ranks in {store.path(name)} are not 0, 1, 2, ...", "Run build-phrase-vocab again."
             )
         vocabulary = cls(
-            phrases=tuple(map(tuple, table["phrase"].to_pylist())),
+            phrases=tuple(map(tuple, phrases)),
             sentences=tuple(table["sentences"].to_pylist()),
             official_ids=tuple(table["official_id"].to_pylist()),
-            configuration=facts.get("configuration", {}),
+            configuration=configuration,
         )
         if facts.get("digest", vocabulary.digest) != vocabulary.digest:  # version 1 has none
             raise DamagedFileError(

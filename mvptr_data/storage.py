@@ -10,10 +10,12 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,8 +34,16 @@ TEMPORARY_SUFFIX = ".tmp"
 _PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9.+-]*://")
 #: Protocols of what only one process has.
 _PROCESS_LOCAL = frozenset({"memory"})
+#: Bytes that a JSON file may have: the plan of 1.6 million shards. What is parsed takes up to thirty times as much.
+MAX_JSON_BYTES = 128 << 20
+#: Lists and objects that may lie in each other in JSON; ours have five.
+_JSON_DEPTH = 50
 #: What a full or read-only output answers.
 _OUTPUT_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
+
+#: What opening a socket, a device without a driver, or a link that leads to itself answers.
+_NO_FILE = frozenset({errno.ENXIO, errno.ENODEV, errno.ELOOP})
+_REMEDY = "Remove it and run the step that wrote it again."
 
 
 def canonical_json(value: Any) -> bytes:
@@ -44,6 +54,41 @@ def canonical_json(value: Any) -> bytes:
 def digest(value: Any) -> str:
     """sha256 (hex) of a JSON value's canonical bytes."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def parse_json(data: bytes, where: str, remedy: str) -> dict[str, Any]:
+    """A JSON object that `canonical_json` gives back: no NaN, no number beyond a float, no half of a surrogate pair, not deep.
+
+    Raises `DamagedFileError` naming `where`.
+    """
+    try:
+        found = json.loads(data)
+        problem = _json_problem(found)
+    except (ValueError, RecursionError) as error:
+        problem = str(error)
+    if problem is not None:
+        raise DamagedFileError(f"{where} is not JSON ({problem})", remedy)
+    if not isinstance(found, dict):
+        raise DamagedFileError(f"{where} is not a JSON object", remedy)
+    return found
+
+
+def _json_problem(value: Any) -> str | None:
+    """Why a value, though Python parses it, is none of ours. Raises `ValueError` for text that has no bytes."""
+    pending = [(value, 0)]
+    while pending:
+        item, depth = pending.pop()
+        if isinstance(item, str):
+            item.encode()
+        elif isinstance(item, float):
+            if not math.isfinite(item):
+                return "a number is NaN or infinite"
+        elif isinstance(item, dict | list):
+            if depth == _JSON_DEPTH:
+                return f"more than {_JSON_DEPTH} lists or objects lie in each other"
+            inner = [*item, *item.values()] if isinstance(item, dict) else item
+            pending.extend((one, depth + 1) for one in inner)
+    return None
 
 
 def is_url(path: str) -> bool:
@@ -132,16 +177,20 @@ class Store:
                 return Path(self.path(name)).stat().st_size
             filesystem, root = _filesystem(self.root)
             return int(filesystem.size(f"{root}/{name}"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            if error.errno in _NO_FILE:
+                return None
+            raise
 
     def names(self, folder: str) -> list[str]:
         """Names (relative to the store) of the files directly in `folder`, sorted; empty where there is no such folder."""
         if self.is_local:  # ten times as quick as fsspec's listing, which asks for the size and times of every file
             try:
                 with os.scandir(self.path(folder)) as entries:
-                    return sorted(f"{folder}/{entry.name}" for entry in entries if entry.is_file())
-            except FileNotFoundError:
+                    return sorted(f"{folder}/{entry.name}" for entry in entries if _is_file(entry))
+            except (FileNotFoundError, NotADirectoryError):
                 return []
         filesystem, root = _filesystem(self.root)
         try:
@@ -159,15 +208,15 @@ class Store:
             filesystem, root = _filesystem(self.root)
             top = f"{root}/{folder}".rstrip("/")
             found = filesystem.ls(top, detail=False, refresh=True)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         # Object stores list a folder's own placeholder among what is in it.
         return sorted(name.rstrip("/").rpartition("/")[2] for name in found if name.rstrip("/") != top)
 
     def open(self, name: str) -> IO[bytes]:
-        """Open for reading, seekable. Raises `FileNotFoundError`."""
+        """Open for reading, seekable. Raises `FileNotFoundError`, `DamagedFileError` for a folder, a pipe or a device."""
         if self.is_local:
-            return Path(self.path(name)).open("rb")
+            return _open_regular(self.path(name))
         filesystem, root = _filesystem(self.root)
         return filesystem.open(f"{root}/{name}", "rb")
 
@@ -178,14 +227,11 @@ class Store:
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A file that holds a JSON object. Raises `FileNotFoundError`, `DamagedFileError`."""
-        remedy = "Remove it and run the step that wrote it again."
-        try:
-            found = json.loads(self.read(name))
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise DamagedFileError(f"{self.path(name)} is not JSON ({error})", remedy) from error
-        if not isinstance(found, dict):
-            raise DamagedFileError(f"{self.path(name)} is not a JSON object", remedy)
-        return found
+        with self.open(name) as file:
+            data = file.read(MAX_JSON_BYTES + 1)
+        if len(data) > MAX_JSON_BYTES:
+            raise DamagedFileError(f"{self.path(name)} has more than {MAX_JSON_BYTES:,} bytes", _REMEDY)
+        return parse_json(data, self.path(name), _REMEDY)
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
@@ -213,7 +259,10 @@ class Store:
                 with contextlib.suppress(OSError):
                     file.close()
                 raise
-            temporary.replace(target)
+            try:
+                temporary.replace(target)
+            except IsADirectoryError as error:
+                raise OutputError(f"cannot write {target}: a folder has its name", "Move that away.") from error
             _sync_folder(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
@@ -279,6 +328,29 @@ class Store:
 def _temporary(base: str) -> str:
     """A name of its own for what becomes `base`; `Store.remove_temporaries` knows it."""
     return f".{base}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _open_regular(path: str) -> IO[bytes]:
+    """Open a local file without waiting for what writes into a pipe. Raises as `Store.open`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except NotADirectoryError as error:
+        raise FileNotFoundError(error.errno, error.strerror, path) from error
+    except OSError as error:
+        if error.errno not in _NO_FILE:
+            raise
+        raise DamagedFileError(f"{path} is no file that can be read ({error.strerror})", _REMEDY) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise DamagedFileError(f"{path} is not a regular file", _REMEDY)
+    return os.fdopen(descriptor, "rb")
 
 
 def _sync_folder(folder: Path) -> None:

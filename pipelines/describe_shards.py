@@ -108,7 +108,7 @@ def render(facts: dict[str, Any]) -> Group:
             summary.add_row("", "imported: " + _settings(imported))
     if captions := facts.get("captions"):
         summary.add_row("captions", ", ".join(f"{count:,} {what}" for what, count in captions["counts"].items()))
-        summary.add_row("", "parser: " + _settings(captions["configuration"]["parser"]))
+        summary.add_row("", "parser: " + _settings(captions["configuration"].get("parser")))
     if vocabulary := facts.get("phrase_vocab"):
         counting = vocabulary["configuration"]
         least, unique = counting.get("min_sentences"), counting.get("unique")
@@ -125,13 +125,20 @@ def render(facts: dict[str, Any]) -> Group:
     if vocabulary and vocabulary["most_frequent"]:
         frequent = Table("rank", "phrase", "texts", title="most frequent phrases", title_justify="left", box=None)
         for rank, entry in enumerate(vocabulary["most_frequent"]):
-            frequent.add_row(str(rank), Text(" | ".join(entry["phrase"])), f"{entry['sentences']:,}")
+            frequent.add_row(str(rank), Text(" | ".join(entry["phrase"])), _count(entry["sentences"]))
         parts += ["", frequent]
     return Group(*parts)
 
 
-def _settings(configuration: dict[str, Any]) -> str:
+def _count(number: int | None) -> str:
+    """The authors' vocabulary has none."""
+    return "?" if number is None else f"{number:,}"
+
+
+def _settings(configuration: Any) -> str:
     """A configuration in one line; digests shortened."""
+    if not isinstance(configuration, dict):
+        return str(configuration)[:80]
     return ", ".join(
         f"{name} {str(value)[:12] if len(str(value)) == 64 else value}" for name, value in configuration.items()
     )

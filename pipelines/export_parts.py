@@ -151,8 +151,11 @@ def _write_lines(store: Store, target: Store, task: ExportTask, shard: ExportSha
 def _samples(store: Store, shard: ExportShard) -> Iterator[tuple[str, dict[str, bytes]]]:
     """(key, member -> bytes) where every exported field is `ok`, in plan order. Raises `DamagedFileError`."""
     with ExitStack() as stack:
-        tars = {row.field: stack.enter_context(store.open(row.file)) for row in shard.rows}
-        tables = {row.field: read_rows(store, row.rows_file) for row in shard.rows}
+        try:
+            tars = {row.field: stack.enter_context(store.open(row.file)) for row in shard.rows}
+            tables = {row.field: read_rows(store, row.rows_file) for row in shard.rows}
+        except FileNotFoundError as error:
+            raise DamagedFileError(f"{error.filename} is missing", "Run `mvptr-data verify`.") from error
         for aligned in zip_longest(*tables.values()):
             rows: Mapping[str, Any] = dict(zip(tables, aligned, strict=True))
             if None in aligned or len({(row["position"], row["key"]) for row in aligned}) != 1:

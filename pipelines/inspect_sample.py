@@ -14,11 +14,11 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from mvptr_data.dataset.fields import FIELDS, OK, Field, stem
-from mvptr_data.dataset.manifest import load_index, load_manifest
+from mvptr_data.dataset.manifest import IndexRow, load_index, load_manifest
 from mvptr_data.dataset.plan import load_plan, locate, read_keys, ref_of
 from mvptr_data.dataset.records import Caption, RegionFacts, decode_array, decode_regions, decode_text
 from mvptr_data.dataset.shards import read_rows
-from mvptr_data.errors import InputError, SampleFault
+from mvptr_data.errors import DamagedFileError, InputError, SampleFault
 from mvptr_data.sources.decoding import DecodeOptions, decode_image
 from mvptr_data.sources.images import read_image_bytes
 from mvptr_data.storage import Store
@@ -58,7 +58,7 @@ def load_sample(out: str, key: str) -> StoredSample:
     fates: dict[str, str] = {}
     members: dict[str, bytes] = {}
     for name in manifest["fields"]:
-        row = read_rows(store, index[name, shard].rows_file)[position]
+        row = _row(store, index.get((name, shard)), name, shard, position)
         fates[name] = OK if row["status"] == OK else f"{row['error_class']}: {row['message']}"
         if row["status"] == OK:
             members |= _members(store, FIELDS[name], index[name, shard].file, row)
@@ -82,6 +82,15 @@ def load_sample(out: str, key: str) -> StoredSample:
         else None,
         captions=decode_text(members["text.json"], f"text.json of {where}")[1] if "text.json" in members else (),
     )
+
+
+def _row(store: Store, of: IndexRow | None, field: str, shard: int, position: int) -> dict[str, Any]:
+    """An input's row in a field. Raises `DamagedFileError` where the shard does not have it."""
+    rows = read_rows(store, of.rows_file) if of is not None and store.exists(of.rows_file) else []
+    if position >= len(rows):
+        where = f"shard {shard} of {field} in {store.root}"
+        raise DamagedFileError(f"{where} has no row {position}", "Run `mvptr-data verify`.")
+    return rows[position]
 
 
 def _example_key(store: Store) -> str:

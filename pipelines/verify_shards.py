@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mvptr_data.dataset.fields import TEXT
 from mvptr_data.dataset.manifest import IndexRow, load_index, load_manifest
 from mvptr_data.dataset.plan import load_plan
-from mvptr_data.dataset.verify import Finding, verify_samples, verify_shard, verify_whole
+from mvptr_data.dataset.verify import Finding, KnownPhrase, verify_samples, verify_shard, verify_whole
 from mvptr_data.phrases import PhraseVocabulary
 from mvptr_data.storage import Store
 from pipelines.cluster import ClusterOptions, once_per_process, open_cluster
-from pipelines.console import reporting
+from pipelines.console import Reporter, reporting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,20 @@ class Verification:
     samples: int
     bytes: int
     findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VocabularyFile:
+    """The vocabulary that the text was written with; `sha256` so that a process that lives long never uses an earlier one."""
+
+    root: str
+    name: str
+    sha256: str
+
+    def known(self) -> KnownPhrase:
+        """Tells whether it holds a phrase; read once a process. Raises `DamagedFileError`, `InputError`."""
+        vocabulary = once_per_process(_load_vocabulary, self)
+        return lambda words: vocabulary.rank(words) is not None
 
 
 def verify_shards(out: str, *, cluster: ClusterOptions | None = None, quiet: bool = False) -> Verification:
@@ -40,18 +56,13 @@ def verify_shards(out: str, *, cluster: ClusterOptions | None = None, quiet: boo
         with contextlib.suppress(OSError):  # what cannot be written to can still be verified
             report = reporter.keep_log(store, "verify")
         findings = verify_whole(store, plan, manifest, index)
-        if not any(finding.kind in ("plan", "digest") for finding in findings):
-            vocabulary = manifest["phrase_vocab"]
-            check = functools.partial(_verify_one, store.root, vocabulary["name"], vocabulary["sha256"])
-            with (
-                open_cluster(cluster or ClusterOptions(cluster="inline"), report=report) as running,
-                reporter.step("verify", len(index), "shards") as step,
-            ):
-                for _, found in running.complete(check, index):
-                    findings += found
-                    step.advance()
-            if not findings:
-                findings += verify_samples(store, manifest, index)
+        vocabulary = VocabularyFile(store.root, *(manifest["phrase_vocab"][name] for name in ("name", "sha256")))
+        # Without its vocabulary, nobody can tell whether text is as it should be. A row that is there twice is looked at once.
+        broken = {finding.file for finding in findings}
+        rows = [row for row in dict.fromkeys(index) if row.field != TEXT.name or vocabulary.name not in broken]
+        findings += verify_rows(vocabulary, rows, cluster, reporter, report)
+        if not findings:
+            findings += verify_samples(store, manifest, index)
         for finding in findings:
             reporter.say(describe(finding))
     return Verification(
@@ -62,17 +73,39 @@ def verify_shards(out: str, *, cluster: ClusterOptions | None = None, quiet: boo
     )
 
 
+def verify_rows(
+    vocabulary: VocabularyFile,
+    rows: Sequence[IndexRow],
+    cluster: ClusterOptions | None,
+    reporter: Reporter,
+    report: str | None,
+) -> list[Finding]:
+    """What is wrong with the shards that `rows` stand for, one task a shard; in the order of `rows`."""
+    findings: dict[IndexRow, list[Finding]] = {}
+    with (
+        open_cluster(cluster or ClusterOptions(cluster="inline"), report=report) as running,
+        reporter.step("verify", len(rows), "shards") as step,
+    ):
+        for row, found in running.complete(functools.partial(_verify_one, vocabulary), rows):
+            findings[row] = found
+            step.advance()
+    return [finding for row in rows for finding in findings[row]]
+
+
 def describe(finding: Finding) -> str:
     """A finding as one line."""
     return f"{finding.kind}: {finding.file}{f' [{finding.key}]' if finding.key else ''}: {finding.message}"
 
 
-def _verify_one(root: str, vocabulary: str, sha256: str, row: IndexRow) -> list[Finding]:
-    known = once_per_process(_load_vocabulary, root, vocabulary, sha256)
-    return verify_shard(Store(root), row, lambda words: known.rank(words) is not None)
+def _verify_one(vocabulary: VocabularyFile, row: IndexRow) -> list[Finding]:
+    known_phrase = vocabulary.known() if row.field == TEXT.name else _no_phrase
+    return verify_shard(Store(vocabulary.root), row, known_phrase)
 
 
-def _load_vocabulary(root: str, name: str, sha256: str) -> PhraseVocabulary:
-    """`sha256` was checked before; it is here so that a process that lives long never uses an earlier vocabulary."""
-    del sha256
-    return PhraseVocabulary.load(Store(root).path(name))
+def _no_phrase(_: tuple[str, ...]) -> bool:
+    """Only text has phrases."""
+    return False
+
+
+def _load_vocabulary(file: VocabularyFile) -> PhraseVocabulary:
+    return PhraseVocabulary.load(Store(file.root).path(file.name))

@@ -21,7 +21,7 @@ from mvptr_data.dataset import layout
 from mvptr_data.dataset.captions import CaptionStore
 from mvptr_data.dataset.fields import REGIONS, TEXT, FieldState, claim_generation, load_state
 from mvptr_data.dataset.locks import Held, hold_lock
-from mvptr_data.dataset.manifest import publish
+from mvptr_data.dataset.manifest import publish, published_facts
 from mvptr_data.dataset.plan import Plan, load_plan
 from mvptr_data.dataset.plan import read_rows as read_plan_rows
 from mvptr_data.dataset.receipts import Receipt, is_finished, read_receipt
@@ -278,18 +278,5 @@ def _publish(
         receipts,
         configurations={REGIONS.name: regions.configuration, TEXT.name: state.configuration},
         samples=samples,
-        facts={
-            "captions": {
-                "digest": captions.digest,
-                "configuration": captions.configuration,
-                "counts": captions.counts,
-                "unmatched": unmatched,
-            },
-            "phrase_vocab": {
-                "name": name,
-                "sha256": store.sha256(name),
-                "phrases": len(vocabulary),
-                "digest": vocabulary.digest,
-            },
-        },
+        facts=published_facts(store, captions, vocabulary, name, unmatched),
     )

@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 
 from mvptr_data.dataset import layout
-from mvptr_data.dataset.tables import described, read_table
+from mvptr_data.dataset.forms import COUNT, OBJECT, TEXT, Each, Form, check_form
+from mvptr_data.dataset.tables import described, read_table, table_sha256
 from mvptr_data.errors import DamagedFileError, IncompleteError
 from mvptr_data.storage import Store, digest
 
@@ -39,6 +40,8 @@ FAULT_SCHEMA = described(
     ),
     "captions",
 )
+_REMEDY = "Remove it and run build-phrase-vocab again."
+_FORM: Form = {"configuration": OBJECT, "counts": Each(COUNT), "sha256": [TEXT], "digest": TEXT}
 UNMATCHED_SCHEMA = described(pa.schema(TEXT_COLUMNS), "captions")
 
 
@@ -78,16 +81,10 @@ class CaptionStore:
                 f"Run `mvptr-data build-phrase-vocab CAPTIONS {store.root}` first.",
             ) from error
         layout.check_version("captions", found.get("version"), where)
-        try:
-            captions = cls(configuration=found["configuration"], counts=found["counts"], sha256=tuple(found["sha256"]))
-        except (KeyError, TypeError) as error:
-            raise DamagedFileError(
-                f"{where} lacks or misstates {error}", "Remove it and run build-phrase-vocab again."
-            ) from error
-        if captions.digest != found.get("digest"):
-            raise DamagedFileError(
-                f"{where} does not have the digest it promises", "Remove it and run build-phrase-vocab again."
-            )
+        check_form(found, _FORM, where, _REMEDY)
+        captions = cls(configuration=found["configuration"], counts=found["counts"], sha256=tuple(found["sha256"]))
+        if captions.digest != found["digest"]:
+            raise DamagedFileError(f"{where} does not have the digest it promises", _REMEDY)
         return captions
 
 
@@ -100,8 +97,8 @@ def read_bucket(store: Store, bucket: int, sha256: str, columns: list[str] | Non
     """One bucket of parsed captions, its bytes checked first. Raises `DamagedFileError` where they are not `sha256`."""
     name = layout.caption_bucket(bucket)
     try:
-        sound = store.sha256(name) == sha256
-    except FileNotFoundError:
+        sound = table_sha256(store, name) == sha256
+    except (FileNotFoundError, DamagedFileError):
         sound = False
     if not sound:
         raise DamagedFileError(

@@ -11,9 +11,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from mvptr_data.dataset import layout
+from mvptr_data.dataset import forms, layout
 from mvptr_data.errors import ConfigurationMismatchError, DamagedFileError
 from mvptr_data.storage import Store, digest
+
+_REMEDY = "Run `mvptr-data verify --repair`, or restore it, or write into a new folder."
+_STATE: forms.Form = {"configuration": forms.OBJECT, "generation": forms.ORDINAL, "digest": forms.TEXT}
 
 OK = "ok"
 FAULT = "fault"
@@ -39,6 +42,11 @@ class Field:
         ]
         spans = [(f"{stem(member)}_{what}", pa.int64()) for member in self.members for what in ("offset", "size")]
         return pa.schema([*place, *self.columns, *spans])
+
+    @property
+    def totals(self) -> tuple[str, ...]:
+        """The columns that count something of a sample: regions; captions and phrases."""
+        return tuple(name for name, _ in self.columns if name in ("regions", "captions", "phrases"))
 
 
 def stem(member: str) -> str:
@@ -98,11 +106,10 @@ def load_state(store: Store, field: str) -> FieldState | None:
     except FileNotFoundError:
         return None
     layout.check_version("field", found.get("version"), store.path(name))
-    state = FieldState(configuration=found.get("configuration", {}), generation=found.get("generation", 0))
-    if found.get("digest") != state.digest:
-        raise DamagedFileError(
-            f"{store.path(name)} does not have the digest it promises", "Restore it, or write into a new folder."
-        )
+    forms.check_form(found, _STATE, store.path(name), _REMEDY)
+    state = FieldState(configuration=found["configuration"], generation=found["generation"])
+    if found["digest"] != state.digest:
+        raise DamagedFileError(f"{store.path(name)} does not have the digest it promises", _REMEDY)
     return state
 
 

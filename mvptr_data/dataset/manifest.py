@@ -13,16 +13,40 @@ from typing import Any
 import pyarrow as pa
 
 from mvptr_data.dataset import layout
+from mvptr_data.dataset.captions import CaptionStore
 from mvptr_data.dataset.fields import FIELDS
+from mvptr_data.dataset.forms import COUNT, OBJECT, ORDINAL, TEXT, Each, Form, check_form
 from mvptr_data.dataset.plan import Plan
 from mvptr_data.dataset.receipts import Receipt
 from mvptr_data.dataset.samples import ShardSamples, write_samples
-from mvptr_data.dataset.tables import described, read_table, write_table
+from mvptr_data.dataset.tables import described, read_table, table_sha256, write_table
 from mvptr_data.errors import DamagedFileError, IncompleteError
+from mvptr_data.phrases import PhraseVocabulary
 from mvptr_data.storage import Store, digest
 
-_REMEDY = "Run `mvptr-data write-shards` again."
-_ENTRIES = {"plan", "images", "shards", "samples", "fields", "index", "order", "captions", "phrase_vocab"}
+_REMEDY = "Run `mvptr-data verify --repair`, or `mvptr-data write-shards` again."
+#: Rows of a row group of the index: few enough that a reader bounds its memory by them at no cost (`read_table`).
+_ROW_GROUP = 4096
+_FIELD: Form = {
+    "configuration": OBJECT,
+    "configuration_digest": TEXT,
+    "shards": ORDINAL,
+    "counts": Each(COUNT),
+    "totals": Each(COUNT),
+    "bytes": COUNT,
+    "receipts": TEXT,
+}
+_MANIFEST: Form = {
+    "plan": TEXT,
+    "images": COUNT,
+    "shards": ORDINAL,
+    "samples": COUNT,
+    "fields": dict.fromkeys(FIELDS, _FIELD),
+    "order": {"files": dict.fromkeys(layout.SAMPLE_FILES, TEXT), "places": TEXT, "digest": TEXT},
+    "index": {"name": TEXT, "sha256": TEXT},
+    "captions": {"digest": TEXT, "configuration": OBJECT, "counts": Each(COUNT), "unmatched": COUNT},
+    "phrase_vocab": {"name": TEXT, "sha256": TEXT, "phrases": COUNT, "digest": TEXT},
+}
 _INDEX_COLUMNS = pa.schema(
     [
         ("field", pa.string()),
@@ -95,7 +119,7 @@ def publish(
         [{name: getattr(row, name) for name in _INDEX_COLUMNS.names} for row in rows],
         described(_INDEX_COLUMNS, "manifest"),
     )
-    write_table(store, layout.INDEX, table)
+    write_table(store, layout.INDEX, table, row_group_size=_ROW_GROUP)
     order, count = write_samples(store, samples)
     manifest = {
         "version": layout.version("manifest"),
@@ -116,6 +140,26 @@ def publish(
     return manifest
 
 
+def published_facts(
+    store: Store, captions: CaptionStore, vocabulary: PhraseVocabulary, name: str, unmatched: int
+) -> dict[str, Any]:
+    """What a manifest says of its captions and of its vocabulary, whose file is `name`."""
+    return {
+        "captions": {
+            "digest": captions.digest,
+            "configuration": captions.configuration,
+            "counts": captions.counts,
+            "unmatched": unmatched,
+        },
+        "phrase_vocab": {
+            "name": name,
+            "sha256": store.sha256(name),
+            "phrases": len(vocabulary),
+            "digest": vocabulary.digest,
+        },
+    }
+
+
 def load_manifest(store: Store) -> dict[str, Any]:
     """The manifest, its digest checked. Raises `IncompleteError`, `FormatVersionError`, `DamagedFileError`."""
     where = store.path(layout.MANIFEST)
@@ -128,8 +172,9 @@ def load_manifest(store: Store) -> dict[str, Any]:
     layout.check_version("manifest", manifest.get("version"), where)
     if digest({name: value for name, value in manifest.items() if name != "digest"}) != manifest.get("digest"):
         raise DamagedFileError(f"{where} does not have the digest it promises", _REMEDY)
-    if lacking := sorted(_ENTRIES - manifest.keys()):
-        raise DamagedFileError(f"{where} lacks {', '.join(lacking)}", _REMEDY)
+    check_form(manifest, _MANIFEST, where, _REMEDY)
+    if unknown := sorted(manifest["fields"].keys() - FIELDS.keys()):
+        raise DamagedFileError(f"{where} names {unknown[0]!r} as a field", _REMEDY)
     if not layout.is_published_vocabulary(name := manifest["phrase_vocab"]["name"]):
         raise DamagedFileError(f"{where} names {name!r} as its phrase vocabulary", _REMEDY)
     return manifest
@@ -139,13 +184,13 @@ def load_index(store: Store, manifest: dict[str, Any]) -> list[IndexRow]:
     """The index that this manifest names. Raises `DamagedFileError`, `FormatVersionError`."""
     where = store.path(layout.INDEX)
     try:
-        if store.sha256(layout.INDEX) != manifest["index"]["sha256"]:
+        if table_sha256(store, layout.INDEX) != manifest["index"]["sha256"]:
             raise DamagedFileError(f"{where} is not the index its manifest names", _REMEDY)
-        rows = [IndexRow(**row) for row in read_table(store, layout.INDEX, "manifest").to_pylist()]
+        required = [name for name in _INDEX_COLUMNS.names if name != "captions"]
+        table = read_table(store, layout.INDEX, "manifest", schema=_INDEX_COLUMNS, required=required)
     except FileNotFoundError as error:
         raise DamagedFileError(f"{where} is missing", _REMEDY) from error
-    except TypeError as error:
-        raise DamagedFileError(f"{where} has other columns ({error})", _REMEDY) from error
+    rows = [IndexRow(**row) for row in table.to_pylist()]
     for row in rows:
         _check_names(row, where)
     return rows
@@ -153,6 +198,8 @@ def load_index(store: Store, manifest: dict[str, Any]) -> list[IndexRow]:
 
 def _check_names(row: IndexRow, where: str) -> None:
     """A shard's files have the names they must have: an index from elsewhere leads no reader out of its folder."""
+    if row.shard < 0 or row.generation < 0:
+        raise DamagedFileError(f"{where} has a shard {row.shard} of generation {row.generation}", _REMEDY)
     names = [layout.shard_file(row.field, row.shard, row.generation, suffix) for suffix in ("tar", "parquet")]
     if row.field not in FIELDS or [row.file, row.rows_file] != names:
         raise DamagedFileError(

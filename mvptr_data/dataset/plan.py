@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from mvptr_data.dataset import layout
+from mvptr_data.dataset.forms import COUNT, OBJECT, ORDINAL, TEXT, Form, check_form
 from mvptr_data.dataset.tables import described, read_table, write_table
 from mvptr_data.errors import BusyError, ConfigurationMismatchError, DamagedFileError, IncompleteError
 from mvptr_data.sources.images import ImageRef
@@ -37,6 +38,8 @@ _COLUMNS = pa.schema(
     ]
 )
 _REMEDY = "Give another output folder."
+_PART: dict[str, Form] = {"source": OBJECT, "samples_per_shard": COUNT, "shards": ORDINAL, "keys_sha256": TEXT}
+_FORM: Form = {"parts": [_PART], "rows": [COUNT], "sha256": [TEXT], "faults": COUNT}
 #: Faults of a listing that the next listing may not find: an archive was completed, a file is back.
 _HEALABLE = frozenset({"torn_archive", "missing_file", "unreadable_file"})
 
@@ -108,17 +111,17 @@ def load_plan(store: Store) -> Plan:
             f"{store.root} has no plan", f"Run `mvptr-data extract-regions IMAGES {store.root}` first (or import-tsv)."
         ) from error
     layout.check_version("plan", found.get("version"), where)
-    try:
-        plan = Plan(
-            parts=tuple(PlanPart(**part) for part in found["parts"]),
-            rows=tuple(found["rows"]),
-            sha256=tuple(found["sha256"]),
-            faults=found["faults"],
-        )
-        if not len(plan.rows) == len(plan.sha256) == sum(part.shards for part in plan.parts):
-            raise DamagedFileError(f"{where} counts its shards in different ways", _REMEDY)
-    except (KeyError, TypeError) as error:
-        raise DamagedFileError(f"{where} lacks or misstates {error}", _REMEDY) from error
+    check_form(found, _FORM, where, _REMEDY)
+    plan = Plan(
+        parts=tuple(PlanPart(**{name: part[name] for name in _PART}) for part in found["parts"]),
+        rows=tuple(found["rows"]),
+        sha256=tuple(found["sha256"]),
+        faults=found["faults"],
+    )
+    if not plan.parts:
+        raise DamagedFileError(f"{where} has no parts", _REMEDY)
+    if not len(plan.rows) == len(plan.sha256) == sum(part.shards for part in plan.parts):
+        raise DamagedFileError(f"{where} counts its shards in different ways", _REMEDY)
     return plan
 
 
@@ -241,8 +244,7 @@ class PlannedInputs:
     def __init__(self, store: Store, plan: Plan) -> None:
         settled, faulty = array("Q"), array("Q")
         for shard in range(plan.shards):
-            rows = read_table(store, layout.plan_shard(shard), "plan", ["key", "uri", "member", "fault"]).to_pylist()
-            for row in rows:
+            for row in _read(store, shard, ["key", "uri", "member", "fault"]).to_pylist():
                 digests = faulty if row["fault"] in _HEALABLE else settled
                 digests.append(_input_digest(row["key"], row["uri"], row["member"]))
         self._settled, self._faulty = (np.unique(np.array(digests, dtype=np.uint64)) for digests in (settled, faulty))
@@ -259,13 +261,21 @@ def _is_in(ascending: np.ndarray, value: np.uint64) -> bool:
 
 
 def read_rows(store: Store, shard: int) -> list[dict[str, Any]]:
-    """The rows of one plan shard as dictionaries with the columns above. Raises `DamagedFileError`, `FileNotFoundError`."""
-    return read_table(store, layout.plan_shard(shard), "plan").to_pylist()
+    """The rows of one plan shard as dictionaries with the columns above. Raises `DamagedFileError`, `FormatVersionError`."""
+    return _read(store, shard).to_pylist()
 
 
 def read_keys(store: Store, shard: int) -> list[str]:
-    """The keys of one plan shard, in order of position."""
-    return read_table(store, layout.plan_shard(shard), "plan", ["key"])["key"].to_pylist()
+    """The keys of one plan shard, in order of position. Raises as `read_rows`."""
+    return _read(store, shard, ["key"])["key"].to_pylist()
+
+
+def _read(store: Store, shard: int, columns: list[str] | None = None) -> pa.Table:
+    name, required = layout.plan_shard(shard), ("position", "key", "uri")
+    try:
+        return read_table(store, name, "plan", columns, schema=_COLUMNS, required=required)
+    except FileNotFoundError as error:
+        raise DamagedFileError(f"{store.path(name)} is missing", _REMEDY) from error
 
 
 def ref_of(row: dict[str, Any]) -> ImageRef:
@@ -294,7 +304,7 @@ def _write_shard(store: Store, shard: int, rows: list[dict[str, Any]]) -> None:
 
 
 def _faults(store: Store, shard: int) -> int:
-    column = read_table(store, layout.plan_shard(shard), "plan", ["fault"])["fault"]
+    column = _read(store, shard, ["fault"])["fault"]
     return len(column) - column.null_count
 
 

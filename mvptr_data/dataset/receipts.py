@@ -11,8 +11,24 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from mvptr_data.dataset import layout
+from mvptr_data.dataset.forms import COUNT, NUMBER, ORDINAL, TEXT, Each, Form, check_form
 from mvptr_data.errors import DamagedFileError
 from mvptr_data.storage import Store, digest
+
+_REMEDY = "Run `mvptr-data verify --repair`, or remove it and run the command that wrote it again."
+_FILE: dict[str, Form] = {"name": TEXT, "bytes": COUNT, "sha256": TEXT}
+_FORM: Form = {
+    "field": TEXT,
+    "shard": ORDINAL,
+    "generation": ORDINAL,
+    "configuration_digest": TEXT,
+    "tar": _FILE,
+    "rows": _FILE,
+    "counts": Each(COUNT),
+    "totals": Each(COUNT),
+    "seconds": Each(NUMBER),
+    "environment": Each(TEXT),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,22 +95,18 @@ def read_receipt(store: Store, field_name: str, shard: int) -> Receipt | None:
         return None
     where = store.path(name)
     layout.check_version("receipt", found.get("version"), where)
-    try:
-        values = {item.name: found[item.name] for item in fields(Receipt)}
-        receipt = Receipt(**values | {which: FileFacts(**values[which]) for which in ("tar", "rows")})
-    except (KeyError, TypeError) as error:
-        raise DamagedFileError(
-            f"{where} lacks or misnames {error}", "Remove it and run the command that wrote it again."
-        ) from error
+    check_form(found, _FORM, where, _REMEDY)
+    files = {which: FileFacts(**{name: found[which][name] for name in _FILE}) for which in ("tar", "rows")}
+    receipt = Receipt(**{item.name: found[item.name] for item in fields(Receipt)} | files)
     names = [layout.shard_file(field_name, shard, receipt.generation, suffix) for suffix in ("tar", "parquet")]
     if (
         receipt.digest != found.get("digest")
         or (receipt.field, receipt.shard) != (field_name, shard)
         or [receipt.tar.name, receipt.rows.name] != names
     ):
-        raise DamagedFileError(
-            f"{where} does not have the digest it promises", "Remove it and run the command that wrote it again."
-        )
+        raise DamagedFileError(f"{where} does not have the digest it promises", _REMEDY)
+    if not {"inputs", "ok"} <= receipt.counts.keys():
+        raise DamagedFileError(f"{where} lacks counts.inputs or counts.ok", _REMEDY)
     return receipt
 
 

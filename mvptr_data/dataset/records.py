@@ -15,10 +15,13 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
 from tokenize import TokenError
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +33,11 @@ from mvptr_data.storage import canonical_json
 FEATURE_SIZE = 2048
 #: Pixels by which a box may leave its image: float32 rounding of coordinates up to 10^4.
 BOX_TOLERANCE = 1e-2
+_NPY_1_0 = b"\x93NUMPY\x01\x00"
+#: What numpy raises for a header that cannot be.
+_NO_ARRAY = (ValueError, EOFError, TypeError, SyntaxError, TokenError, MemoryError, OverflowError, RecursionError)
+#: Bytes before the numbers of a `.npy`; ours have 128.
+_MOST_HEAD = 1024
 
 
 class RegionsLike(Protocol):
@@ -90,11 +98,30 @@ def encode_array(array: NDArray[Any]) -> bytes:
 
 
 def decode_array(data: bytes, where: str) -> NDArray[Any]:
-    """Raises `DamagedFileError` naming `where`, also for a header that promises more than memory can hold."""
+    """The array of a `.npy`, a copy. Raises `DamagedFileError` naming `where`, also for more or fewer bytes than it promises."""
     try:
-        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, TypeError, SyntaxError, TokenError, MemoryError, OverflowError) as error:
+        head = data[: 10 + int.from_bytes(data[8:10], "little")]
+        if data[:8] != _NPY_1_0 or len(head) > _MOST_HEAD:
+            raise ValueError("it does not begin as version 1.0 does")
+        shape, fortran, dtype = _header(head)
+        promised = math.prod(shape) * dtype.itemsize
+        if promised != len(data) - len(head):
+            raise ValueError(f"it promises {promised} bytes of numbers and has {len(data) - len(head)}")
+        order: Literal["F", "C"] = "F" if fortran else "C"
+        return np.ndarray(shape, dtype, data, len(head), order=order).copy()
+    except _NO_ARRAY as error:
         raise DamagedFileError(f"{where} is not a readable .npy array ({error})", "Extract its shard again.") from error
+
+
+@lru_cache(maxsize=4096)
+def _header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran's order, and type, of what follows the head of a `.npy` of version 1.0."""
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(head[8:]))
+    if dtype.kind not in "fiub":
+        raise ValueError(f"no pickle and nothing else but numbers is read, not {dtype}")
+    if min(shape, default=0) < 0:
+        raise ValueError(f"its shape is {shape}")
+    return shape, fortran, dtype
 
 
 def encode_regions(
@@ -161,12 +188,16 @@ def decode_regions(data: bytes, where: str) -> RegionFacts:
             attribute_scores=tuple(map(tuple, found["attribute_scores"])),
             gold_tags=tuple(found["gold_tags"]) if "gold_tags" in found else None,
         )
-    except (KeyError, TypeError) as error:
-        raise DamagedFileError(f"{where} lacks or misstates {error}", "Extract its shard again.") from error
-    if (
-        len({len(facts.scores), len(facts.labels), len(facts.tags), len(facts.attributes), len(facts.attribute_scores)})
-        != 1
-    ):
+        _check_texts(chain(facts.tags, facts.gold_tags or (), *facts.attributes))
+        _check_numbers([*facts.scores, *chain(*facts.attribute_scores)])
+        sides = [side for side in (facts.width, facts.height) if side is not None]
+        _check_whole([*facts.labels, *sides])
+        if len(sides) == 1 or min(sides, default=1) < 1:
+            raise TypeError(f"width {facts.width} and height {facts.height}")
+    except (KeyError, TypeError, OverflowError) as error:
+        raise _misstated(where, error, "Extract its shard again.") from error
+    counts = {len(facts.scores), len(facts.labels), len(facts.tags), len(facts.attributes), len(facts.attribute_scores)}
+    if len(counts) != 1 or [*map(len, facts.attributes)] != [*map(len, facts.attribute_scores)]:
         raise DamagedFileError(f"the lists in {where} have different lengths", "Extract its shard again.")
     return facts
 
@@ -206,9 +237,14 @@ def decode_text(data: bytes, where: str) -> tuple[str | None, tuple[Caption, ...
             )
             for item in found["captions"]
         )
-        return found["split"], captions
+        split = found["split"]
+        phrases = [known for caption in captions for known in caption.phrases]
+        _check_texts(chain([] if split is None else [split], *((caption.id, caption.text) for caption in captions)))
+        _check_texts(chain.from_iterable(known.phrase for known in phrases))
+        _check_whole([number for known in phrases for span in known.spans for number in span])
     except (KeyError, TypeError, ValueError) as error:
-        raise DamagedFileError(f"{where} lacks or misstates {error}", "Run write-shards again.") from error
+        raise _misstated(where, error, "Run write-shards again.") from error
+    return split, captions
 
 
 def geometry(boxes: NDArray[np.float32], width: int | None, height: int | None) -> NDArray[np.float32]:
@@ -226,10 +262,41 @@ def _rounded(scores: Any) -> list[float]:
     return [round(float(score), 6) for score in scores]
 
 
+def _check_texts(values: Iterable[Any]) -> None:
+    """Raises `TypeError` where a value is no text; the two functions below where one is no number, or none of 32 bits."""
+    _check_types(list(values), {str}, "text")
+
+
+def _check_numbers(values: list[Any]) -> None:
+    _check_types(values, {int, float}, "a number")
+    if not math.isfinite(sum(values)):
+        raise TypeError("a number that is infinite")
+
+
+def _check_whole(values: list[Any]) -> None:
+    _check_types(values, {int}, "a whole number")
+    if not -(1 << 31) <= min(values, default=0) <= max(values, default=0) < 1 << 31:
+        raise TypeError("a number beyond 32 bits")
+
+
+def _check_types(values: list[Any], types: set[type], kind: str) -> None:
+    if not {*map(type, values)} <= types:
+        odd = next(value for value in values if type(value) not in types)
+        raise TypeError(f"{ascii(odd)[:60]}, where {kind} should be")
+
+
+def _misstated(where: str, error: Exception, remedy: str) -> DamagedFileError:
+    what = f"lacks {error}" if isinstance(error, KeyError) else f"has a value of another kind ({error})"
+    return DamagedFileError(f"{where} {what}", remedy)
+
+
 def _json(data: bytes, where: str) -> dict[str, Any]:
+    """A JSON object, its numbers and depth unchecked: a stream reads two such members a sample."""
     try:
         found = json.loads(data)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        if b"\\u" in data:
+            json.dumps(found, ensure_ascii=False).encode()  # an escape may be half of a surrogate pair
+    except (ValueError, RecursionError) as error:
         raise DamagedFileError(f"{where} is not JSON ({error})", "Write its shard again.") from error
     if not isinstance(found, dict):
         raise DamagedFileError(f"{where} is not a JSON object", "Write its shard again.")

@@ -12,7 +12,7 @@ A sample exists where every field is `ok`. What lies in a sample is told by its 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mvptr_data.dataset import layout
-from mvptr_data.dataset.fields import OK
-from mvptr_data.dataset.tables import described, read_table, write_table
+from mvptr_data.dataset.fields import OK, REGIONS, TEXT
+from mvptr_data.dataset.rows import field_table
+from mvptr_data.dataset.tables import described, read_table, table_sha256, write_table
 from mvptr_data.errors import DamagedFileError
 from mvptr_data.storage import Store, digest
 
@@ -35,6 +36,8 @@ _SAME = described(pa.schema([("sample", pa.int64()), ("image", pa.int64())]), "m
 _ROW_GROUP = 1_000_000
 #: Parts, by their upper bits, in which image identities are compared: the work needs 8 bytes a sample and a 16th of that again.
 _PARTS = 16
+#: Counts, R x S, that are taken into memory: 2 GB.
+_MOST_COUNTS = 1 << 28
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,23 +64,22 @@ def shard_samples(store: Store, regions: str, text: str) -> ShardSamples:
 
     Raises `DamagedFileError`, `FormatVersionError`, `FileNotFoundError`.
     """
-    ours = read_table(store, regions, "field", ["status", "image_id"])
-    texts = read_table(store, text, "field", ["status", "captions"])
-    if len(ours) != len(texts):
-        raise DamagedFileError(
-            f"{store.path(regions)} has {len(ours)} rows, {store.path(text)} has {len(texts)}",
-            "Run `mvptr-data verify`.",
-        )
-    positions = np.flatnonzero(_is_ok(ours) & _is_ok(texts)).astype(np.int32)
+    ours = field_table(store, regions, REGIONS, ["status", "image_id"])
+    texts = field_table(store, text, TEXT, ["status", "captions"])
+    positions = usable_positions([ours, texts], f"{store.path(regions)} and {store.path(text)}")
     return ShardSamples(
-        positions=positions,
+        positions=positions.astype(np.int32),
         captions=texts["captions"].fill_null(0).to_numpy()[positions].astype(np.int32),
         image_ids=ours["image_id"].fill_null(0).to_numpy()[positions].astype(np.uint64),
     )
 
 
-def _is_ok(table: pa.Table) -> NDArray[np.bool_]:
-    return np.array(table["status"].to_pylist(), dtype=object) == OK
+def usable_positions(fields: Sequence[pa.Table], where: str) -> Ints:
+    """The positions of a shard where every field is `ok`, by the rows of its fields. Raises `DamagedFileError` naming `where`."""
+    if len({len(table) for table in fields}) != 1:
+        raise DamagedFileError(f"the fields of {where} have different numbers of rows", "Run `mvptr-data verify`.")
+    usable = [np.array(table["status"].to_pylist(), dtype=object) == OK for table in fields]
+    return np.flatnonzero(np.logical_and.reduce(usable))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,7 +109,7 @@ def write_samples(store: Store, shards: Iterable[ShardSamples]) -> tuple[dict[st
     write_table(store, layout.SAMPLES, pa.table([range(len(counts)), counts], schema=_COUNTS))
     write_table(store, layout.IMAGE_IDS, pa.table([ids], schema=_IDS), row_group_size=_ROW_GROUP)
     write_table(store, layout.SAME_IMAGES, pa.table(list(same.T), schema=_SAME))
-    files = {name: store.sha256(name) for name in (layout.SAMPLES, layout.IMAGE_IDS, layout.SAME_IMAGES)}
+    files = {name: store.sha256(name) for name in layout.SAMPLE_FILES}
     entry = {
         "files": files,
         "places": places.hexdigest(),
@@ -157,33 +159,51 @@ def same_images(identities: NDArray[np.uint64]) -> Ints:
 
 def load_samples(store: Store, manifest: dict[str, Any]) -> Samples:
     """What the manifest's data set holds. Raises `DamagedFileError`, `FormatVersionError`."""
-    counted = _load(store, manifest, layout.SAMPLES)
-    same = _load(store, manifest, layout.SAME_IMAGES)
+    counted = _load(store, manifest, layout.SAMPLES, _COUNTS)
+    same = _load(store, manifest, layout.SAME_IMAGES, _SAME)
     at_least = counted["at_least"].to_pylist()
     if counted["shard"].to_pylist() != list(range(manifest["shards"])):
         raise _damaged(store, layout.SAMPLES, f"does not have each of {manifest['shards']} shards once")
-    counts = np.zeros((max(map(len, at_least), default=1), len(at_least)), dtype=np.int64)
+    if not all(map(_is_falling, at_least)):
+        raise _damaged(store, layout.SAMPLES, "counts more samples with many captions than with few")
+    most = max(map(len, at_least), default=1)
+    if most * len(at_least) > _MOST_COUNTS:
+        raise _damaged(store, layout.SAMPLES, f"counts up to {most:,} captions in {len(at_least):,} shards")
+    counts = np.zeros((most, len(at_least)), dtype=np.int64)
     for shard, row in enumerate(at_least):
         counts[: len(row), shard] = row
     if (found := int(counts[0].sum())) != manifest["samples"]:
         raise _damaged(store, layout.SAMPLES, f"counts {found} samples, the manifest {manifest['samples']}")
     pairs = np.stack([same[name].to_numpy() for name in ("sample", "image")], axis=1)
+    sample, image = pairs.T
+    if not ((image >= 0) & (image <= sample) & (sample < found)).all() or (np.diff(sample) <= 0).any():
+        raise _damaged(store, layout.SAME_IMAGES, f"does not name samples below {found} in their order")
     return Samples(at_least=counts, same_images=pairs.astype(np.int64), digest=manifest["order"]["digest"])
 
 
 def load_image_ids(store: Store, manifest: dict[str, Any]) -> NDArray[np.uint64]:
     """uint64 [N]: 64 bits of each image's sha256, in the samples' order. Raises as `load_samples`."""
-    return _load(store, manifest, layout.IMAGE_IDS)["image_id"].to_numpy().astype(np.uint64)
+    ids = _load(store, manifest, layout.IMAGE_IDS, _IDS)["image_id"].to_numpy().astype(np.uint64)
+    if len(ids) != manifest["samples"]:
+        raise _damaged(store, layout.IMAGE_IDS, f"names {len(ids)} images, the manifest {manifest['samples']} samples")
+    return ids
 
 
-def _load(store: Store, manifest: dict[str, Any], name: str) -> pa.Table:
+def _is_falling(at_least: list[int | None]) -> bool:
+    """Whether a shard's counts can be: [number, fewer or as many, ..., at least 1], or [0]."""
+    counts = [-1 if count is None else count for count in at_least]
+    return counts == sorted(counts, reverse=True) and (counts == [0] or min(counts, default=0) > 0)
+
+
+def _load(store: Store, manifest: dict[str, Any], name: str, schema: pa.Schema) -> pa.Table:
     try:
-        if store.sha256(name) != manifest["order"]["files"][name]:
+        if table_sha256(store, name) != manifest["order"]["files"][name]:
             raise _damaged(store, name, "is not the file its manifest names")
-        return read_table(store, name, "manifest")
+        return read_table(store, name, "manifest", schema=schema, required=schema.names)
     except FileNotFoundError as error:
         raise _damaged(store, name, "is missing") from error
 
 
 def _damaged(store: Store, name: str, what: str) -> DamagedFileError:
-    return DamagedFileError(f"{store.path(name)} {what}", "Run `mvptr-data write-shards` again.")
+    remedy = "Run `mvptr-data verify --repair`, or `mvptr-data write-shards` again."
+    return DamagedFileError(f"{store.path(name)} {what}", remedy)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pyarrow as pa
 
 from mvptr_data.dataset import layout
-from mvptr_data.dataset.fields import FAULT, OK, Field, stem
+from mvptr_data.dataset.fields import FAULT, FIELDS, OK, Field, stem
 from mvptr_data.dataset.receipts import FileFacts, Receipt, write_receipt
-from mvptr_data.dataset.tables import described, read_table, write_table
+from mvptr_data.dataset.rows import field_table
+from mvptr_data.dataset.tables import described, write_table
 from mvptr_data.dataset.tar import TarWriter
 from mvptr_data.errors import SampleFault
 from mvptr_data.keys import encode_key
@@ -88,7 +89,7 @@ def shard_writer(
     table = pa.Table.from_pylist(writer.rows, described(field.schema, "field", field=field.name, shard=shard))
     with output_errors(store):
         write_table(store, rows_name, table)
-    counts = Counter(row["error_class"] for row in writer.rows if row["status"] == FAULT)
+    counts, totals = counted(field, writer.rows)
     receipt = Receipt(
         field=field.name,
         shard=shard,
@@ -96,8 +97,8 @@ def shard_writer(
         configuration_digest=configuration_digest,
         tar=tar_facts,
         rows=FileFacts(name=rows_name, bytes=store.size(rows_name) or 0, sha256=store.sha256(rows_name)),
-        counts={"inputs": len(writer.rows), "ok": len(writer.rows) - counts.total(), **counts},
-        totals=_totals(field, writer.rows),
+        counts=counts,
+        totals=totals,
         seconds={phase: round(value, 3) for phase, value in (seconds or {}).items()},
         environment=dict(environment or {}),
     )
@@ -106,12 +107,13 @@ def shard_writer(
     receipts.append(receipt)
 
 
+def counted(field: Field, rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, int], dict[str, int]]:
+    """What a receipt counts of a shard's rows: inputs, ok and each fault class met; and sums over the samples."""
+    faults = Counter(row["error_class"] for row in rows if row["status"] == FAULT)
+    counts = {"inputs": len(rows), "ok": len(rows) - faults.total(), **faults}
+    return counts, {name: sum(row.get(name) or 0 for row in rows) for name in field.totals}
+
+
 def read_rows(store: Store, name: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
-    """The rows of a shard's parquet file, in plan order. Raises `DamagedFileError`, `FormatVersionError`, `FileNotFoundError`."""
-    return read_table(store, name, "field", columns).to_pylist()
-
-
-def _totals(field: Field, rows: Iterable[dict[str, Any]]) -> dict[str, int]:
-    """Sums of the counting columns: regions; captions and phrases."""
-    counting = [name for name, _ in field.columns if name in ("regions", "captions", "phrases")]
-    return {name: sum(row.get(name) or 0 for row in rows) for name in counting}
+    """The rows of a shard's parquet file, in plan order; errors as `field_table`. Its folder says which field it is of."""
+    return field_table(store, name, FIELDS[name.partition("/")[0]], columns).to_pylist()

@@ -7,9 +7,8 @@ of raising, so that one run tells all that is wrong.
 
 from __future__ import annotations
 
-import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -24,6 +23,8 @@ from mvptr_data.dataset.receipts import read_receipt
 from mvptr_data.dataset.records import FEATURE_SIZE, box_problem, decode_array, decode_regions, decode_text
 from mvptr_data.dataset.samples import samples_problem, shard_samples
 from mvptr_data.dataset.shards import read_rows
+from mvptr_data.dataset.tables import table_sha256
+from mvptr_data.dataset.tar import archive_end, member_header, member_padding
 from mvptr_data.errors import FAULT_CLASSES, MvptrError
 from mvptr_data.keys import encode_key
 from mvptr_data.storage import Store
@@ -44,7 +45,7 @@ class Finding:
 
 def verify_whole(store: Store, plan: Plan, manifest: dict[str, Any], index: list[IndexRow]) -> list[Finding]:
     """What concerns the data set as a whole: plan and caption files, the index's coverage, the manifest's sums."""
-    findings = [*_check_plan(store, plan, manifest), *_check_index(manifest, index), *_check_captions(store)]
+    findings = [*_check_plan(store, plan, manifest), *verify_index(manifest, index), *_check_captions(store)]
     vocabulary = manifest["phrase_vocab"]
     if message := _file_problem(store, vocabulary["name"], None, vocabulary["sha256"]):
         findings.append(Finding(kind="digest", file=vocabulary["name"], message=message))
@@ -69,14 +70,16 @@ def _check_captions(store: Store) -> Iterator[Finding]:
     try:
         captions = CaptionStore.load(store)
     except MvptrError as error:
-        yield Finding(kind="captions", file=layout.CAPTIONS, message=str(error))
+        yield Finding(kind="captions", file=layout.CAPTIONS, message=error.message)
         return
     for bucket, sha256 in enumerate(captions.sha256):
         if message := _file_problem(store, layout.caption_bucket(bucket), None, sha256):
             yield Finding(kind="captions", file=layout.caption_bucket(bucket), message=message)
 
 
-def _check_index(manifest: dict[str, Any], index: list[IndexRow]) -> Iterator[Finding]:
+def verify_index(manifest: dict[str, Any], index: list[IndexRow]) -> Iterator[Finding]:
+    """Whether the index has each shard of each field once, and sums to what the manifest says."""
+
     def finding(message: str) -> Finding:
         return Finding(kind="index", file=layout.INDEX, message=message)
 
@@ -109,7 +112,7 @@ def verify_samples(store: Store, manifest: dict[str, Any], index: list[IndexRow]
     try:
         problem = samples_problem(store, manifest, shards)
     except MvptrError as error:
-        problem = str(error)
+        problem = error.message
     return [] if problem is None else [Finding(kind="samples", file=layout.SAMPLES, message=problem)]
 
 
@@ -121,17 +124,22 @@ def verify_shard(store: Store, row: IndexRow, known_phrase: KnownPhrase) -> list
             findings.append(Finding(kind="digest", file=name, message=message))
     if findings:
         return findings  # what is in a damaged file says nothing more
+    return [*_check_receipt(store, row), *verify_contents(store, row, known_phrase)]
+
+
+def verify_contents(store: Store, row: IndexRow, known_phrase: KnownPhrase) -> list[Finding]:
+    """Whether a shard's parquet is the plan's and its tar the parquet's, whatever their digests and receipt."""
+    findings: list[Finding] = []
     try:
-        findings += _check_receipt(store, row)
         rows = read_rows(store, row.rows_file)
         findings += _check_rows(store, row, rows)
         with store.open(row.file) as file:
             samples = [item for item in rows if item["status"] == OK]
-            findings += _check_members(file, FIELDS[row.field], row, samples, known_phrase)
+            findings += _check_members(file, FIELDS[row.field], row.file, samples, known_phrase)
+    except FileNotFoundError as error:  # removed since its size was looked at
+        findings.append(Finding(kind="damaged", file=row.rows_file, message=f"{error.filename} is missing"))
     except MvptrError as error:
-        findings.append(Finding(kind="damaged", file=row.file, message=str(error)))
-    except tarfile.TarError as error:
-        findings.append(Finding(kind="damaged", file=row.file, message=f"not a readable tar ({error})"))
+        findings.append(Finding(kind="damaged", file=row.rows_file, message=error.message))
     return findings
 
 
@@ -142,12 +150,20 @@ def _file_problem(store: Store, name: str, size: int | None, sha256: str) -> str
         return "the file is missing"
     if size is not None and found != size:
         return f"it has {found:,} bytes, not {size:,}"
-    return None if store.sha256(name) == sha256 else f"its sha256 is not {sha256[:12]}..."
+    try:
+        digest = table_sha256 if size is None else Store.sha256  # only tables have no promised size
+        return None if digest(store, name) == sha256 else f"its sha256 is not {sha256[:12]}..."
+    except MvptrError as error:  # a folder, a pipe or a device
+        return error.message
 
 
 def _check_receipt(store: Store, row: IndexRow) -> Iterator[Finding]:
-    receipt = read_receipt(store, row.field, row.shard)
     name, promised = layout.receipt(row.field, row.shard), (row.sha256, row.rows_sha256)
+    try:
+        receipt = read_receipt(store, row.field, row.shard)
+    except MvptrError as error:
+        yield Finding(kind="receipt", file=name, message=error.message)
+        return
     if receipt is None:
         yield Finding(kind="receipt", file=name, message="the receipt is missing")
     elif receipt.generation == row.generation and (receipt.tar.sha256, receipt.rows.sha256) != promised:
@@ -177,47 +193,45 @@ def _check_rows(store: Store, row: IndexRow, rows: list[dict[str, Any]]) -> Iter
 
 
 def _check_members(
-    file: IO[bytes],
-    field: Field,
-    row: IndexRow,
-    samples: list[dict[str, Any]],
-    known_phrase: KnownPhrase,
+    file: IO[bytes], field: Field, name: str, samples: Iterable[Mapping[str, Any]], known_phrase: KnownPhrase
 ) -> Iterator[Finding]:
-    """The tar: exactly the members of the `ok` rows, in order, where the parquet says, with sound contents."""
-    expected = [(item, member) for item in samples for member in field.members]
-    with tarfile.open(fileobj=file, mode="r:") as tar:
-        members = tar.getmembers()
-        if len(members) != len(expected):
-            message = f"{len(members)} members, not {len(expected)}"
-            yield Finding(kind="count", file=row.file, message=message)
-            return
+    """The tar `name`: byte for byte the members of the `ok` rows, in order, where the parquet says, with sound contents."""
+
+    def finding(kind: str, message: str, key: str | None = None) -> Finding:
+        return Finding(kind=kind, file=name, key=key, message=message)
+
+    at = 0
+    for item in samples:
         contents: dict[str, bytes] = {}
-        for info, (item, member) in zip(members, expected, strict=True):
-            place = (
-                f"{encode_key(item['key'])}.{member}",
-                item[f"{stem(member)}_offset"],
-                item[f"{stem(member)}_size"],
-            )
-            if (info.name, info.offset_data, info.size) != place or not info.isreg():
-                message = f"member {info.name!r} at {info.offset_data} is not {place[0]!r} at {place[1]}"
-                yield Finding(kind="alignment", file=row.file, key=item["key"], message=message)
+        encoded = encode_key(item["key"])
+        for member in field.members:
+            offset, size = (item[f"{stem(member)}_{what}"] for what in ("offset", "size"))
+            header, padding = member_header(f"{encoded}.{member}", size), member_padding(size)
+            if offset != at + len(header) or file.read(len(header)) != header:
+                yield finding("alignment", f"the member at {at} is not {encoded}.{member} of {size} bytes", item["key"])
                 return
-            stream = tar.extractfile(info)
-            contents[member] = stream.read() if stream is not None else b""
-            if member == field.members[-1]:
-                where = f"{row.file}:{encode_key(item['key'])}"
-                try:
-                    problems = _CONTENT_CHECKS[field.name](contents, item, where, known_phrase)
-                except MvptrError as error:
-                    problems = [str(error)]
-                except (TypeError, ValueError) as error:  # sound JSON, but words where numbers should be
-                    problems = [f"{where} has a value of another kind ({error})"]
-                yield from (
-                    Finding(kind="content", file=row.file, key=item["key"], message=problem) for problem in problems
-                )
+            contents[member] = file.read(size)
+            if len(contents[member]) != size or file.read(len(padding)) != padding:
+                yield finding("alignment", f"it ends inside or odd behind {encoded}.{member}", item["key"])
+                return
+            at = offset + size + len(padding)
+        for problem in _content_problems(field, contents, item, f"{name}:{encoded}", known_phrase):
+            yield finding("content", problem, item["key"])
+    end = archive_end(at)
+    if file.read(len(end) + 1) != end:
+        yield finding("count", f"it does not end behind the last of its rows' members, at {at}")
 
 
-def _regions_problems(contents: dict[str, bytes], item: dict[str, Any], where: str, _: KnownPhrase) -> list[str]:
+def _content_problems(
+    field: Field, contents: dict[str, bytes], item: Mapping[str, Any], where: str, known_phrase: KnownPhrase
+) -> list[str]:
+    try:
+        return _CONTENT_CHECKS[field.name](contents, item, where, known_phrase)
+    except MvptrError as error:
+        return [error.message]
+
+
+def _regions_problems(contents: dict[str, bytes], item: Mapping[str, Any], where: str, _: KnownPhrase) -> list[str]:
     """What is wrong with one image's regions."""
     boxes, features = (decode_array(contents[member], f"{where}.{member}") for member in ("boxes.npy", "features.npy"))
     facts = decode_regions(contents["regions.json"], f"{where}.regions.json")
@@ -244,7 +258,7 @@ def _regions_problems(contents: dict[str, bytes], item: dict[str, Any], where: s
 
 
 def _text_problems(
-    contents: dict[str, bytes], item: dict[str, Any], where: str, known_phrase: KnownPhrase
+    contents: dict[str, bytes], item: Mapping[str, Any], where: str, known_phrase: KnownPhrase
 ) -> list[str]:
     """What is wrong with one image's captions."""
     split, captions = decode_text(contents["text.json"], f"{where}.text.json")

@@ -17,8 +17,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from mvptr_data.dataset.fields import FIELDS, stem
 from mvptr_data.dataset.records import decode_array, encode_array
+from mvptr_data.dataset.rows import field_table
 from mvptr_data.dataset.samples import usable_positions
-from mvptr_data.dataset.tables import read_table
 from mvptr_data.errors import DamagedFileError
 from mvptr_data.storage import Store
 
@@ -41,7 +41,7 @@ class OpenShard:
 
     def __init__(self, files: Mapping[str, FieldFiles], *, samples: int, where: str) -> None:
         """`samples` is the promised n. Raises `DamagedFileError`, `FormatVersionError`, naming `where`."""
-        tables = {field: _rows(of.rows, where) for field, of in files.items()}
+        tables = {field: _rows(of.rows, field, where) for field, of in files.items()}
         self.positions = usable_positions(list(tables.values()), where)
         if len(self.positions) != samples:
             raise DamagedFileError(
@@ -97,16 +97,16 @@ class OpenShard:
         return table[column].take(self.positions).fill_null(0).to_numpy()
 
 
-def _rows(path: Path, where: str) -> pa.Table:
+def _rows(path: Path, field: str, where: str) -> pa.Table:
     try:
-        return read_table(Store.at(path.parent), path.name, "field")
+        return field_table(Store.at(path.parent), path.name, FIELDS[field])
     except FileNotFoundError as error:
         raise DamagedFileError(f"{path} is missing, a part of {where}", _VERIFY) from error
 
 
 def caption_counts(rows: Mapping[str, Path], where: str) -> NDArray[np.int64]:
     """int64 [n]: how many captions each sample of a shard has, by its fields' parquet files alone. Errors as `OpenShard`'s."""
-    tables = {field: _rows(path, where) for field, path in rows.items()}
+    tables = {field: _rows(path, field, where) for field, path in rows.items()}
     positions = usable_positions(list(tables.values()), where)
     return tables["text"]["captions"].take(positions).fill_null(0).to_numpy().astype(np.int64)
 
@@ -114,7 +114,7 @@ def caption_counts(rows: Mapping[str, Path], where: str) -> NDArray[np.int64]:
 def _mapped(files: FieldFiles, what: str) -> mmap.mmap:
     """A tar in memory. Its size is checked first: a map of a file that ends earlier kills the process that reads on."""
     try:
-        with files.tar.open("rb") as file:
+        with Store.at(files.tar.parent).open(files.tar.name) as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (FileNotFoundError, ValueError) as error:
         raise DamagedFileError(f"{what} is missing or empty ({files.tar})", _VERIFY) from error

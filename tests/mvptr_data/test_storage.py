@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import fsspec
@@ -9,8 +10,17 @@ from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvptr_data.errors import DamagedFileError, InputError
-from mvptr_data.storage import Store, canonical_json, check_shared, digest, is_process_local, is_url
+from mvptr_data.errors import DamagedFileError, InputError, OutputError
+from mvptr_data.storage import (
+    MAX_JSON_BYTES,
+    Store,
+    canonical_json,
+    check_shared,
+    digest,
+    is_process_local,
+    is_url,
+    parse_json,
+)
 
 
 def forget_memory() -> None:
@@ -201,3 +211,49 @@ def test_uploads_are_whole_or_not_at_all(root: str, monkeypatch: pytest.MonkeyPa
         assert store.size("a/b.bin") == (None if before is None else len(before))
     store.write("a/b.bin", bytes(size))
     assert store.size("a/b.bin") == size and store.entries("a") == ["b.bin"]
+
+
+NO_JSON = ["[1]", "7", "null", '{"a": NaN}', '{"a": -Infinity}', '{"a": 1e999}', '{"a": 1', "", "\xff{}"]
+HALF_PAIRS = ['{"a": "\\ud800"}', '{"\\udfff": 1}']
+TOO_MUCH = ['{"a": ' + "1" * 5000 + "}", '{"a": ' + "[" * 60 + "]" * 60 + "}", '{"a":' * 100_000]
+
+
+@pytest.mark.parametrize("text", [*NO_JSON, *HALF_PAIRS, *TOO_MUCH], ids=lambda text: text[:20])
+def test_json_that_has_no_canonical_bytes_is_a_typed_error(text: str) -> None:
+    with pytest.raises(DamagedFileError, match="here is not"):
+        parse_json(text.encode(), "here", "")
+
+
+@given(st.binary(max_size=40) | st.text(alphabet='{}[]":,\\ud8 1eN-', max_size=40).map(str.encode))
+def test_what_parses_has_canonical_bytes(data: bytes) -> None:
+    try:
+        found = parse_json(data, "here", "")
+    except DamagedFileError:
+        return
+    assert parse_json(canonical_json(found), "here", "") == found
+
+
+def test_what_is_no_file_is_a_typed_error_and_waited_for_by_nobody(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "loop.json").symlink_to("loop.json")
+    (tmp_path / "null.json").symlink_to("/dev/null")
+    for name in ("pipe.json", "folder.json", "loop.json", "null.json"):
+        with pytest.raises(DamagedFileError, match=name):
+            store.read_json(name)
+    assert store.size("loop.json") is None
+    (tmp_path / "sound.json").write_text("{}")
+    assert store.size("sound.json/below") is None and store.names("sound.json") == store.entries("sound.json") == []
+    with pytest.raises(FileNotFoundError):
+        store.read("sound.json/below")
+    with pytest.raises(OutputError, match=r"folder\.json: a folder has its name"):
+        store.write("folder.json", b"{}")
+    assert not [file for file in tmp_path.iterdir() if file.suffix == ".tmp"]
+
+
+def test_json_of_a_terabyte_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "large.json").write_text("{}")
+    os.truncate(tmp_path / "large.json", 1 << 40)
+    with pytest.raises(DamagedFileError, match=f"more than {MAX_JSON_BYTES:,} bytes"):
+        Store.at(tmp_path).read_json("large.json")

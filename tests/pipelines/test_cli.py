@@ -36,7 +36,7 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
 
 def test_the_version_names_the_formats() -> None:
     text = run("--version").output
-    assert __version__ in text and "manifest: writes version 1, reads 1" in text
+    assert __version__ in text and "manifest: writes version 2, reads 2" in text
 
 
 def test_help_is_quick_and_imports_no_torch() -> None:

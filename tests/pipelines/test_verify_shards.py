@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
-import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +24,7 @@ from mvptr_data.dataset.records import decode_array, encode_array
 from mvptr_data.dataset.samples import shard_samples
 from mvptr_data.dataset.shards import read_rows, shard_writer
 from mvptr_data.errors import DamagedFileError, FormatVersionError, IncompleteError, SampleFault
-from mvptr_data.storage import Store
+from mvptr_data.storage import Store, digest
 from pipelines.cluster import ClusterOptions
 from pipelines.verify_shards import Verification, verify_shards
 
@@ -226,36 +224,130 @@ def test_a_receipt_that_disagrees_is_found(data_set: Path) -> None:
     ]
 
 
-def test_members_that_are_no_files_are_found(data_set: Path) -> None:
-    """A link in the place of a member, with digests that agree."""
-    store = Store.at(data_set)
-    [row] = [
-        row
-        for row in pq.read_table(data_set / "index.parquet").to_pylist()
-        if (row["field"], row["shard"]) == ("text", 0)
-    ]
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar, tarfile.open(data_set / row["file"]) as sound:
-        for member in sound.getmembers():
-            link = tarfile.TarInfo(member.name)
-            link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-            tar.addfile(link)
-    store.write(row["file"], buffer.getvalue())
-    table = pq.read_table(data_set / "index.parquet")
+def sign(path: Path, change: Callable[[list[dict[str, Any]]], None] = lambda rows: None) -> None:
+    """Change the index's rows, then compute every digest again that the index and the manifest promise."""
+    store = Store.at(path)
+    table = pq.read_table(path / "index.parquet")
     rows = table.to_pylist()
-    for item in rows:
-        if item["file"] == row["file"]:
-            item.update(bytes=store.size(row["file"]), sha256=store.sha256(row["file"]))
-    pq.write_table(pa.Table.from_pylist(rows, table.schema), data_set / "index.parquet")
-    manifest = json.loads((data_set / "manifest.json").read_text())
-    manifest["index"]["sha256"] = store.sha256(layout.INDEX)
-    del manifest["digest"]
-    from mvptr_data.storage import digest
+    for row in rows:
+        row.update(bytes=store.size(row["file"]), sha256=store.sha256(row["file"]))
+        row.update(rows_bytes=store.size(row["rows_file"]), rows_sha256=store.sha256(row["rows_file"]))
+    change(rows)
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), path / "index.parquet")
+    sign_manifest(path)
 
-    (data_set / "manifest.json").write_text(json.dumps(manifest | {"digest": digest(manifest)}))
-    findings = verify(data_set).findings
-    assert {finding.file for finding in findings} >= {row["file"]}
-    assert any(finding.kind == "alignment" for finding in findings)
+
+def sign_manifest(path: Path, change: Callable[[dict[str, Any]], None] = lambda manifest: None) -> None:
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["index"]["sha256"] = Store.at(path).sha256(layout.INDEX)
+    change(manifest)
+    del manifest["digest"]
+    (path / "manifest.json").write_text(json.dumps(manifest | {"digest": digest(manifest)}))
+
+
+def header_with(**values: Any) -> Callable[[bytearray], None]:
+    """The first member's header with other values, its checksum right."""
+
+    def change(data: bytearray) -> None:
+        for start, value in values.items():
+            at = int(start.removeprefix("at"))
+            data[at : at + len(value)] = value
+        data[148:156] = b" " * 8
+        data[148:156] = b"%06o\0 " % sum(data[:512])
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        header_with(at156=b"2", at157=b"/etc/passwd"),  # a link
+        header_with(at156=b"3"),  # a device
+        header_with(at156=b"S"),  # a sparse file
+        header_with(at124=b"77777777777\0"),  # 8 GB
+        header_with(at124=b"\x80" + b"\xff" * 11),  # more than 10^28 bytes
+        header_with(at124=b"\xff" * 12),  # -1 byte, over which Python's own reader goes in circles
+        header_with(at156=b"L", at124=b"77777777777\0"),  # a name of 8 GB
+        header_with(at0=b"../../outside".ljust(100, b"\0")),
+        lambda data: data.__setitem__(slice(len(data) - 1, None), b"\1"),
+        lambda data: data.extend(bytes(10240)),
+    ],
+)
+def test_tars_that_are_not_ours_byte_for_byte_are_found(data_set: Path, change: Callable[[bytearray], None]) -> None:
+    """Links, devices, sizes beyond all disks, with digests that agree."""
+    file = data_set / "text/00000.tar"
+    data = bytearray(file.read_bytes())
+    change(data)
+    file.write_bytes(data)
+    sign(data_set, lambda rows: None)
+    manifest = json.loads((data_set / "manifest.json").read_text())
+    if len(data) != (manifest["fields"]["text"]["bytes"]):
+        sign_manifest(
+            data_set, lambda m: m["fields"]["text"].update(bytes=sum(f.stat().st_size for f in tars(data_set)))
+        )
+    found = [finding for finding in verify(data_set).findings if finding.file == "text/00000.tar"]
+    assert [finding.kind for finding in found] in (["alignment"], ["count"])
+
+
+def tars(path: Path) -> list[Path]:
+    return sorted((path / "text").glob("*.tar"))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"file": "../outside.tar"}, "names '../outside.tar'"),
+        ({"field": "../x"}, "of '../x'"),
+        ({"shard": -1, "file": "text/-0001.tar", "rows_file": "text/-0001.parquet"}, "a shard -1"),
+        ({"generation": None}, "rows without generation"),
+        ({"sha256": None}, "rows without sha256"),
+    ],
+)
+def test_a_signed_index_leads_nowhere(data_set: Path, value: dict[str, Any], message: str) -> None:
+    sign(data_set, lambda rows: rows[-1].update(value))
+    with pytest.raises(DamagedFileError, match=rf"index\.parquet .*{message}"):
+        verify(data_set)
+
+
+def test_a_generation_of_text_in_the_index_leads_nowhere(data_set: Path) -> None:
+    """A number by the schema, a path by its value: `regions/00000.g1/../../x.tar`."""
+    table = pq.read_table(data_set / "index.parquet")
+    way = "1/../../../outside/x"
+    rows = [
+        row
+        | {
+            "generation": way,
+            "file": f"{row['field']}/00000.g{way}.tar",
+            "rows_file": f"{row['field']}/00000.g{way}.parquet",
+        }
+        for row in table.to_pylist()
+    ]
+    schema = pa.schema([item.with_type(pa.string()) if item.name == "generation" else item for item in table.schema])
+    pq.write_table(pa.Table.from_pylist(rows, schema.with_metadata(table.schema.metadata)), data_set / "index.parquet")
+    sign_manifest(data_set)
+    with pytest.raises(DamagedFileError, match=r"the column 'generation' \(string\)"):
+        verify(data_set)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda manifest: manifest.update(fields=["regions"]), "fields, not an object"),
+        (lambda manifest: manifest.update(shards="3"), "shards, not a number"),
+        (lambda manifest: manifest.update(samples=10**400), "a number of many digits as samples"),
+        (lambda manifest: manifest["fields"].update(x=manifest["fields"]["text"]), "names 'x' as a field"),
+        (lambda manifest: manifest["fields"]["text"]["counts"].update(ok=None), r"fields\.text\.counts\.ok"),
+        (lambda manifest: manifest["order"].pop("files"), r"lacks order\.files"),
+        (lambda manifest: manifest["phrase_vocab"].update(name="../outside.parquet"), "names '../outside.parquet'"),
+        (lambda manifest: manifest.update(captions=None), "captions, not an object"),
+    ],
+)
+def test_a_signed_manifest_of_another_form_is_a_typed_error(
+    data_set: Path, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    sign_manifest(data_set, change)
+    with pytest.raises(DamagedFileError, match=rf"manifest\.json .*{message}"):
+        verify(data_set)
 
 
 def test_captions_that_changed_are_found_and_those_that_are_gone_are_not_missed(data_set: Path) -> None:

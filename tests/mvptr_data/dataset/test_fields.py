@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from mvptr_data.dataset.fields import FieldState, claim, claim_generation, configuration_differences, load_state
-from mvptr_data.errors import ConfigurationMismatchError, DamagedFileError
+from mvptr_data.errors import ConfigurationMismatchError, DamagedFileError, FormatVersionError
 from mvptr_data.storage import Store
 
 
@@ -39,3 +40,24 @@ def test_a_changed_state_is_not_trusted(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("0.3", "0.4"))
     with pytest.raises(DamagedFileError, match="digest"):
         load_state(store, "regions")
+
+
+@pytest.mark.parametrize("generation", ["1/../../../outside", -1, True, 2**31, 1.0, None, [1]])
+def test_a_generation_that_is_no_number_leads_nowhere(tmp_path: Path, generation: object) -> None:
+    """It becomes a part of file names, and the digest does not cover it."""
+    store = Store.at(tmp_path / "set")
+    claim(store, "text", {"vocabulary": "a"})
+    file = tmp_path / "set/text/field.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"generation": generation}))
+    with pytest.raises(DamagedFileError, match=r"field\.json has .* as generation"):
+        load_state(store, "text")
+
+
+@pytest.mark.parametrize("version", [[1], {"1": 1}, True, 1.0, "1", None])
+def test_a_version_is_a_whole_number(tmp_path: Path, version: object) -> None:
+    store = Store.at(tmp_path)
+    claim(store, "text", {"vocabulary": "a"})
+    file = tmp_path / "text/field.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"version": version}))
+    with pytest.raises(FormatVersionError, match=r"field\.json"):
+        load_state(store, "text")

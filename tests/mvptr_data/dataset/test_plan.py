@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,7 +22,13 @@ from mvptr_data.dataset.plan import (
     ref_of,
     write_plan,
 )
-from mvptr_data.errors import BusyError, ConfigurationMismatchError, FormatVersionError, IncompleteError
+from mvptr_data.errors import (
+    BusyError,
+    ConfigurationMismatchError,
+    DamagedFileError,
+    FormatVersionError,
+    IncompleteError,
+)
 from mvptr_data.sources.images import ImageRef
 from mvptr_data.storage import Store
 
@@ -222,3 +230,41 @@ def test_nothing_is_written_once_the_lock_is_lost(tmp_path: Path) -> None:
     with pytest.raises(BusyError, match="lost"):
         write_plan(store, refs(*"abcdef"), source=SOURCE, samples_per_shard=2, check=check)
     assert calls == [0, 1, 2] and not store.exists(layout.PLAN)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"parts": []}, "has no parts"),
+        ({"parts": {}}, "as parts, not a list"),
+        ({"parts": [{"source": [], "samples_per_shard": 1, "shards": 1, "keys_sha256": ""}]}, r"as parts\[0\]\.source"),
+        ({"rows": [-1]}, r"has -1 as rows\[0\], not a count"),
+        ({"rows": [10**400]}, r"as rows\[0\]"),
+        ({"rows": 3}, "as rows, not a list"),
+        ({"sha256": [None]}, r"as sha256\[0\], not text"),
+        ({"sha256": []}, "counts its shards in different ways"),
+        ({"faults": "0"}, "as faults, not a count"),
+    ],
+)
+def test_a_plan_of_another_form_is_a_typed_error(tmp_path: Path, change: dict, message: str) -> None:
+    store = Store.at(tmp_path)
+    write_plan(store, refs("a"), source={}, samples_per_shard=1)
+    store.write_json("plan/plan.json", store.read_json("plan/plan.json") | change)
+    with pytest.raises(DamagedFileError, match=rf"plan\.json .*{message}"):
+        load_plan(store)
+
+
+def test_a_plan_file_of_another_form_or_none_is_a_typed_error(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    write_plan(store, refs("a"), source={}, samples_per_shard=1)
+    file = tmp_path / "plan/00000.parquet"
+    sound = pq.read_table(file)
+    pq.write_table(sound.set_column(1, "key", pa.array([None], pa.string())), file)
+    with pytest.raises(DamagedFileError, match=r"00000\.parquet has rows without key"):
+        read_keys(store, 0)
+    pq.write_table(sound.set_column(4, "offset", pa.array(["../x"])), file)
+    with pytest.raises(DamagedFileError, match=r"'offset' \(string\) where 'offset' \(int64\)"):
+        read_rows(store, 0)
+    file.unlink()
+    with pytest.raises(DamagedFileError, match=r"00000\.parquet is missing"):
+        read_rows(store, 0)

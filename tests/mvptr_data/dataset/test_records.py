@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from mvptr_data.dataset.records import (
     Caption,
+    RegionFacts,
     TextPhrase,
     decode_array,
     decode_regions,
@@ -113,8 +115,6 @@ def test_a_header_that_cannot_be_is_a_typed_error(shape: bytes, odd: bytes) -> N
 
 
 def test_no_pickle_is_read() -> None:
-    import io
-
     buffer = io.BytesIO()
     np.save(buffer, np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(DamagedFileError, match=r"pickle|Object arrays"):
@@ -137,3 +137,86 @@ def test_geometry_is_the_six_numbers_of_the_image(boxes: NDArray[np.float32], wi
 def test_boxes_without_image_size_are_fractions_already() -> None:
     boxes = np.array([[0.1, 0.2, 0.5, 0.9]], dtype=np.float32)
     np.testing.assert_allclose(geometry(boxes, None, None), [[0.1, 0.2, 0.5, 0.9, 0.4, 0.7]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 4), }",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (-3,), }",
+        b"{'descr': '|S0', 'fortran_order': False, 'shape': (3,), }",
+        b"{'descr': [('a', '<f4', (1000000000,))], 'fortran_order': False, 'shape': (3,), }",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': 3, }",
+        b"__import__('os').system('true')",
+        b"(" * 100,
+        b"[" * 100,
+    ],
+)
+def test_a_header_that_promises_something_else_is_a_typed_error(header: bytes) -> None:
+    sound = encode_array(np.zeros(3, np.float32))
+    with pytest.raises(DamagedFileError, match="here is not a readable"):
+        decode_array(sound[:10] + header.ljust(117) + b"\n" + sound[128:], "here")
+
+
+@given(st.integers(0, 200), st.integers(0, 255), st.binary(max_size=9))
+def test_any_byte_of_an_array_may_be_another(place: int, value: int, more: bytes) -> None:
+    data = bytearray(encode_array(np.arange(12, dtype=np.float32).reshape(3, 4)))
+    data[place % len(data)] = value
+    for torn in (bytes(data), bytes(data[:place]), bytes(data) + more):
+        try:
+            found = decode_array(torn, "here")
+        except DamagedFileError as error:
+            assert "here" in str(error)
+        else:
+            assert found.nbytes < 200 and found.flags.writeable
+
+
+@given(hnp.arrays(st.sampled_from([np.float32, np.float16, np.int64]), hnp.array_shapes(min_dims=0, min_side=0)))
+def test_arrays_come_back_in_either_order(array: NDArray[np.float32]) -> None:
+    np.testing.assert_array_equal(decode_array(encode_array(array), "here"), array)
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.asfortranarray(array), version=(1, 0))
+    np.testing.assert_array_equal(decode_array(buffer.getvalue(), "here"), array)
+
+
+ODD = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=3)
+    | st.sampled_from([10**400, float("nan"), "\ud800", "../../x"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+)
+
+
+@given(st.data())
+def test_any_value_of_a_member_may_be_another(data: st.DataObject) -> None:
+    """Sound JSON with a value of another kind anywhere: a typed error, or a record whose values have their types."""
+    known = TextPhrase(phrase=("red", "dog"), spans=((0, 3), (4, 7)))
+    caption = Caption(id="1", text="red dog", phrases=(known,))
+    text = json.loads(encode_text("train", [caption])["text.json"])
+    regions = json.loads(encode_regions(found(4), 100, 90, ["dog"])["regions.json"])
+    for value, decode in ((text, decode_text), (regions, decode_regions)):
+        holder = value
+        while isinstance(inner := holder[name := data.draw(st.sampled_from(_names(holder)))], dict | list):
+            if not inner or data.draw(st.booleans()):
+                break
+            holder = inner
+        holder[name] = data.draw(ODD)
+        try:
+            decoded = decode(json.dumps(value).encode(), "here")
+        except (DamagedFileError, FormatVersionError) as error:
+            assert "here" in str(error)
+        else:
+            repr(decoded).encode()
+            assert isinstance(decoded, RegionFacts) or isinstance(decoded[0], str | None)
+            assert all(map(_is_usable, [decoded.scores, decoded.labels] if isinstance(decoded, RegionFacts) else []))
+
+
+def _names(holder: dict | list) -> list:
+    return sorted(holder) if isinstance(holder, dict) else list(range(len(holder)))
+
+
+def _is_usable(numbers: tuple[float, ...]) -> bool:
+    return bool(np.isfinite(np.array(numbers, np.float64)).all())

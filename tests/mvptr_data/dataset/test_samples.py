@@ -6,6 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from mvptr_data.dataset.samples import (
     samples_problem,
     write_samples,
 )
+from mvptr_data.dataset.tables import read_table, write_table
 from mvptr_data.errors import DamagedFileError
 from mvptr_data.storage import Store
 
@@ -84,3 +86,41 @@ def test_the_digest_names_places_captions_and_shared_images_only(tmp_path: Path)
     same = digest_of((1, 7), (2, 8))
     assert digest_of((1, 5), (2, 9)) == same
     assert digest_of((1, 7), (3, 8)) != same and digest_of((1, 7), (2, 7)) != same
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "message"),
+    [
+        (layout.SAMPLES, {"shard": [0, 1], "at_least": [[2, 3], [1]]}, "more samples with many captions than with few"),
+        (
+            layout.SAMPLES,
+            {"shard": [0, 1], "at_least": [[3, None], [0]]},
+            "more samples with many captions than with few",
+        ),
+        (layout.SAMPLES, {"shard": [0, 1], "at_least": [[3, 0], [0]]}, "more samples with many captions than with few"),
+        (layout.SAMPLES, {"shard": [0, 1], "at_least": [None, [3]]}, "rows without at_least"),
+        (layout.SAMPLES, {"shard": [0, 1], "at_least": [[4], [-1]]}, "more samples"),
+        (layout.SAMPLES, {"shard": [1, 0], "at_least": [[1], [2]]}, "each of 2 shards once"),
+        (layout.SAMPLES, {"shard": [0, 1], "at_least": [[2], [2]]}, "counts 4 samples, the manifest 3"),
+        (layout.IMAGE_IDS, {"image_id": [7, 7]}, "names 2 images, the manifest 3 samples"),
+        (layout.IMAGE_IDS, {"image_id": [7, 7, None]}, "rows without image_id"),
+        (layout.SAME_IMAGES, {"sample": [0, 3], "image": [0, 0]}, "does not name samples below 3"),
+        (layout.SAME_IMAGES, {"sample": [1, 0], "image": [0, 0]}, "in their order"),
+        (layout.SAME_IMAGES, {"sample": [0, 1], "image": [-1, 0]}, "does not name samples"),
+        (layout.SAME_IMAGES, {"sample": [0, 1], "image": [1, 1]}, "does not name samples"),
+        (layout.SAME_IMAGES, {"sample": ["0"], "image": ["0"]}, r"the column 'sample' \(string\)"),
+    ],
+)
+def test_signed_files_that_mislead_a_reader_are_typed_errors(
+    tmp_path: Path, name: str, columns: dict[str, list], message: str
+) -> None:
+    store = Store.at(tmp_path)
+    entry, count = write_samples(store, [brief([(2, 7), (1, 7)]), brief([(1, 9)])])
+    manifest = {"order": entry, "shards": 2, "samples": count}
+    load_samples(store, manifest), load_image_ids(store, manifest)
+    sound = read_table(store, name, "manifest").schema
+    other = pa.table(columns) if isinstance(columns.get("sample", [0])[0], str) else pa.table(columns, schema=sound)
+    write_table(store, name, other.replace_schema_metadata(sound.metadata))
+    entry["files"][name] = store.sha256(name)
+    with pytest.raises(DamagedFileError, match=f"{name} .*{message}"):
+        load_samples(store, manifest), load_image_ids(store, manifest)

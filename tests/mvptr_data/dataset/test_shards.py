@@ -16,7 +16,7 @@ from mvptr_data.dataset.receipts import is_finished, read_receipt, write_receipt
 from mvptr_data.dataset.records import encode_text
 from mvptr_data.dataset.shards import read_rows, shard_writer
 from mvptr_data.errors import DamagedFileError, OutputError, SampleFault
-from mvptr_data.storage import Store
+from mvptr_data.storage import Store, digest
 
 
 def write(store: Store, digest: str = "d" * 64, generation: int = 0) -> None:
@@ -161,3 +161,31 @@ def test_another_disk_that_is_full_is_not_the_output(tmp_path: Path) -> None:
         writer.add("a", encode_text(None, []), {})
         raise OSError(errno.ENOSPC, "the detector's temporary file has no room")
     assert caught.value.errno == errno.ENOSPC and not list(tmp_path.rglob("*.*"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"generation": "1/../../../outside"}, "as generation"),
+        ({"shard": "3"}, "as shard"),
+        ({"counts": {"inputs": -1, "ok": 0}}, r"as counts\.inputs"),
+        ({"counts": {}}, r"lacks counts\.inputs"),
+        ({"totals": ["captions"]}, "as totals, not an object"),
+        ({"tar": {"name": "text/00003.tar", "bytes": 10**400, "sha256": "0"}}, r"as tar\.bytes"),
+        ({"rows": "text/00003.parquet"}, "as rows, not an object"),
+        ({"seconds": {"write": "long"}}, r"as seconds\.write"),
+        ({"configuration_digest": ["d"]}, "as configuration_digest"),
+        ({"tar": {"name": "../../outside.tar", "bytes": 1, "sha256": "0"}}, "digest it promises"),
+    ],
+)
+def test_a_signed_receipt_of_another_form_is_a_typed_error(tmp_path: Path, change: dict, message: str) -> None:
+    store = Store.at(tmp_path)
+    write(store)
+    found = store.read_json("text/00003.json") | change
+    promised = {
+        name: value for name, value in found.items() if name not in ("version", "digest", "seconds", "environment")
+    }
+    store.write_json("text/00003.json", found | {"digest": digest(promised)})
+    with pytest.raises(DamagedFileError, match=rf"00003\.json .*{message}"):
+        read_receipt(store, "text", 3)
+    assert not is_finished(store, "text", 3, "d" * 64)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import resource
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -11,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvptr_data.dataset.tables import described, open_table, read_table, table_writer, write_table
+from mvptr_data.dataset import tables
+from mvptr_data.dataset.tables import described, open_table, read_table, table_sha256, table_writer, write_table
 from mvptr_data.errors import DamagedFileError, FormatVersionError
 from mvptr_data.storage import Store
 
@@ -79,3 +82,54 @@ def test_a_flipped_bit_is_a_typed_error_or_harmless(random: Random) -> None:
         store.write("t.parquet", bytes(data))
         with contextlib.suppress(DamagedFileError, FormatVersionError):
             read_table(store, "t.parquet", "captions").to_pylist()
+
+
+def test_a_flip_in_what_describes_a_column_is_a_typed_error_too(tmp_path: Path) -> None:
+    """pyarrow ends the process over some of them, if a column's own description is asked for; so nothing is."""
+    store = Store.at(tmp_path)
+    write_table(store, "t.parquet", table(1, 2, 3))
+    sound = store.read("t.parquet")
+    footer = len(sound) - 8 - int.from_bytes(sound[-8:-4], "little")
+    for place in range(8 * footer, 8 * len(sound), 5):
+        data = bytearray(sound)
+        data[place // 8] ^= 1 << place % 8
+        (tmp_path / "t.parquet").write_bytes(data)
+        with contextlib.suppress(DamagedFileError, FormatVersionError):
+            assert read_table(store, "t.parquet", "captions", schema=SCHEMA, required=["number"]).column_names == [
+                "number"
+            ]
+
+
+def test_a_table_that_unpacks_to_far_more_is_refused_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """3 kB that stand for 1 GB: one text in a dictionary, and every row repeats it. A few times the limit is taken at most."""
+    monkeypatch.setattr(tables, "_ANY_TABLE", 32 << 20)
+    texts = described(pa.schema([("text", pa.string())]), "captions")
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * 1000, pa.int32()), pa.array(["x" * (1 << 20)]))
+    bomb = pa.table({"text": column})
+    with pq.ParquetWriter(tmp_path / "t.parquet", bomb.schema, compression="zstd", store_schema=False) as writer:
+        writer.write_table(bomb)
+        writer.add_key_value_metadata(texts.metadata)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DamagedFileError, match=r"t\.parquet has .* bytes and takes more than"):
+        read_table(Store.at(tmp_path), "t.parquet", "captions")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10  # kilobytes
+
+
+def test_a_terabyte_of_nothing_is_not_hashed(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    write_table(store, "t.parquet", table(1, 2, 3))
+    assert table_sha256(store, "t.parquet") == store.sha256("t.parquet")
+    os.truncate(tmp_path / "t.parquet", 1 << 40)
+    with pytest.raises(DamagedFileError, match="does not end as Parquet does"):
+        table_sha256(store, "t.parquet")
+    with pytest.raises(DamagedFileError, match=r"t\.parquet"):
+        read_table(store, "t.parquet", "captions")
+
+
+@pytest.mark.parametrize(
+    "description", [b"", b"[]", b"NaN", b"\xff", b"[" * 9999, b'{"format": "captions", "version": [1]}']
+)
+def test_a_description_of_another_form_is_a_typed_error(tmp_path: Path, description: bytes) -> None:
+    pq.write_table(table(1).replace_schema_metadata({b"mvptr": description}), tmp_path / "t.parquet")
+    with pytest.raises((DamagedFileError, FormatVersionError), match=r"t\.parquet"):
+        read_table(Store.at(tmp_path), "t.parquet", "captions")

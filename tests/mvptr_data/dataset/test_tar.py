@@ -7,7 +7,7 @@ import tarfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvptr_data.dataset.tar import TarWriter
+from mvptr_data.dataset.tar import TarWriter, archive_end, member_header, member_padding
 
 NAMES = st.from_regex(r"[A-Za-z0-9_%-]{1,60}(/[A-Za-z0-9_%-]{1,200})?\.[a-z]{1,8}\.json", fullmatch=True)
 
@@ -23,6 +23,8 @@ def test_members_lie_where_the_writer_says_and_tarfile_reads_them(members: list[
     assert len(raw) == writer.bytes
     for (offset, size), (_, data) in zip(places, members, strict=True):
         assert raw[offset : offset + size] == data
+    pieces = [member_header(name, len(data)) + data + member_padding(len(data)) for name, data in members]
+    assert raw == b"".join(pieces) + archive_end(sum(map(len, pieces)))
     with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
         infos = tar.getmembers()
         assert [(info.name, info.offset_data, info.size) for info in infos] == [
