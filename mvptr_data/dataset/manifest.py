@@ -7,8 +7,7 @@ nothing else, so files of a newer generation, or of a run still under way, never
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -65,8 +64,7 @@ _INDEX_COLUMNS = pa.schema(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexRow:
+class IndexRow(NamedTuple):
     """One shard of one field. `file` is its tar, `rows_file` its parquet; `samples` counts its `ok` rows."""
 
     field: str
@@ -116,7 +114,7 @@ def publish(
     """
     rows = [index_row(receipt) for receipt in sorted(receipts, key=lambda receipt: (receipt.field, receipt.shard))]
     table = pa.Table.from_pylist(
-        [{name: getattr(row, name) for name in _INDEX_COLUMNS.names} for row in rows],
+        [row._asdict() for row in rows],
         described(_INDEX_COLUMNS, "manifest"),
     )
     write_table(store, layout.INDEX, table, row_group_size=_ROW_GROUP)
@@ -190,7 +188,9 @@ def load_index(store: Store, manifest: dict[str, Any]) -> list[IndexRow]:
         table = read_table(store, layout.INDEX, "manifest", schema=_INDEX_COLUMNS, required=required)
     except FileNotFoundError as error:
         raise DamagedFileError(f"{where} is missing", _REMEDY) from error
-    rows = [IndexRow(**row) for row in table.to_pylist()]
+    # By column, a third of the time of a dictionary a row: there are 200,000 rows to 10^8 images.
+    columns = [table[name].to_pylist() for name in IndexRow._fields]
+    rows = list(map(IndexRow._make, zip(*columns, strict=True)))
     for row in rows:
         _check_names(row, where)
     return rows
