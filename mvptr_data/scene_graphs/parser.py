@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MAX_SENTENCE_TOKENS = 100
 MAX_CAPTION_TOKENS = 1_000
 #: Captions parsed together. Results do not depend on it.
-BATCH_CAPTIONS = 128
+BATCH_CAPTIONS = 64
 
 Sentences = list[tuple[int, "Doc"]]
 T = TypeVar("T")
