@@ -69,13 +69,14 @@ def load_pipeline(model: str | Path | None = None) -> Language:
 
 
 def prepare_words(nlp: Language) -> None:
-    """Works out the features of the pipeline's own words once, before any memory zone, which would forget them.
+    """Works out features and tokens of the pipeline's own words once, before any memory zone, which would forget them.
 
     The bundled model has the frequent words of captions among its strings. Other pipelines have some ten thousand
     (en_core_web_sm 80,000).
     """
     for word in list(nlp.vocab.strings):
         nlp.vocab[word]
+        nlp.make_doc(word)
 
 
 def require_labels(nlp: Language, name: str, component: str, wanted: Iterable[str], meaning: str) -> None:
