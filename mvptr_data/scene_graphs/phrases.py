@@ -25,7 +25,9 @@ def find_phrases(findings: Findings) -> list[Phrase]:
         words = (findings.object_lemma(subject), predicate, findings.object_lemma(noun))
         found.append((starts[tokens[0]], starts[tokens[-1]], words, tokens))
     if findings.profile.names_objects:
-        found += [(starts[token], starts[token], (findings.object_lemma(token),), (token,)) for token in things(findings)]
+        found += [
+            (starts[token], starts[token], (findings.object_lemma(token),), (token,)) for token in things(findings)
+        ]
     found.sort()
     phrases: dict[tuple[str, ...], Phrase] = {}
     for _, _, words, tokens in found:
