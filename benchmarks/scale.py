@@ -7,8 +7,7 @@ Asked: how long until the first task runs, what a task costs the scheduler and t
 resume with half of the shards done costs. Real are the plan's file, the listing of what is pending, `Cluster.run_tasks`, Dask's
 scheduler and two workers, and the receipt that each task writes; the work in a task is left out. For the cost a task the
 scheduler is a process of its own (`dask scheduler`), so that it can be told from the client. CPU seconds and memory are those
-that /proc tells of each process; wall seconds suffer from other work on the machine. The scheduler's memory grows by 0.3 kB a
-task up to 10^5 tasks, the size of Dask's own cache of key names (`dask.utils.key_split`).
+that /proc tells of each process; wall seconds suffer from other work on the machine.
 """
 
 from __future__ import annotations
