@@ -105,7 +105,7 @@ class CaptionParser:
     def _parsed(self, docs: list[Doc]) -> list[Doc]:
         """A batch through each component as a whole: a fifth quicker than `nlp.pipe`, which draws it sentence by sentence."""
         for _, component in self._nlp.pipeline:
-            docs = list(component.pipe(docs, batch_size=BATCH_CAPTIONS))
+            docs = list(component.pipe(docs, batch_size=BATCH_CAPTIONS))  # type: ignore[attr-defined]
         return docs
 
     def _sentences(self, text: str) -> Iterator[tuple[int, Doc]]:
