@@ -4,8 +4,9 @@
     python benchmarks/phrases.py --json phrases.json
 
 CPU seconds of one thread. SceneGraphParser takes one text at a time, as its README uses it, and keeps spaCy's tagger, parser
-and lemmatizer running in it; "piped" gives its rules the documents of `nlp.pipe`. Ours runs the tagger and parser on batches. Rounds alternate and the best counts: other work on
-the machine only slows down. The captions are COCO val2017's where `../shared` is, else those of abstract scenes.
+and lemmatizer running in it; "piped" gives its rules the documents of `nlp.pipe`. Ours runs the tagger and parser on batches.
+Rounds alternate and the best counts: other work on the machine only slows down. The captions are COCO val2017's where
+`../shared` is, else those of abstract scenes.
 """
 
 from __future__ import annotations
