@@ -92,7 +92,12 @@ def make_shard(store: Store, samples: int) -> tuple[OpenShard, PhraseVocabulary]
     shard = OpenShard(
         {
             "regions": write_field(store, REGIONS, regions, {**SIZE, "regions": REGIONS_PER_IMAGE, "image_id": 1}),
-            "text": write_field(store, TEXT, [encode_text("train", group) for group in groups], {"captions": CAPTIONS}),
+            "text": write_field(
+                store,
+                TEXT,
+                [encode_text("train", group) for group in groups],
+                {"captions": CAPTIONS, "phrases": 2 * CAPTIONS},
+            ),
         },
         samples=samples,
         where="the benchmark's shard",

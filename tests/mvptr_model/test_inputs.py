@@ -93,7 +93,7 @@ def make_shard(folder: Path, samples: Sequence[dict[str, bytes]]) -> OpenShard:
         tar, parquet = receipts[0].tar, receipts[0].rows
         return FieldFiles(folder / tar.name, tar.bytes, folder / parquet.name)
 
-    files = {"regions": write(REGIONS, {"regions": 1}), "text": write(TEXT, {"captions": 1})}
+    files = {"regions": write(REGIONS, {"regions": 1}), "text": write(TEXT, {"captions": 1, "phrases": 0})}
     return OpenShard(files, samples=len(samples), where="the shard")
 
 
