@@ -98,8 +98,13 @@ def _example_key(store: Store) -> str:
 
 
 def _members(store: Store, field: Field, tar: str, row: dict[str, Any]) -> dict[str, bytes]:
+    """A sample's members. Raises `DamagedFileError` where the tar is missing."""
     members = {}
-    with store.open(tar) as file:
+    try:
+        opened = store.open(tar)
+    except FileNotFoundError as error:
+        raise DamagedFileError(f"{store.path(tar)} is missing", "Run `mvptr-data verify`.") from error
+    with opened as file:
         for member in field.members:
             file.seek(row[f"{stem(member)}_offset"])
             members[member] = file.read(row[f"{stem(member)}_size"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mvptr_data.errors import InputError
+from mvptr_data.errors import DamagedFileError, InputError
 from pipelines.inspect_sample import MARGIN, PICTURE, TEXT_WIDTH, _color, draw_sample, load_sample
 
 
@@ -43,3 +43,9 @@ def test_a_sample_without_its_picture_is_drawn_on_gray(
 def test_unknown_keys_are_one_clear_error(published: Path) -> None:
     with pytest.raises(InputError, match=r"no key 'zebra'.*'000000'"):
         load_sample(str(published), "zebra")
+
+
+def test_a_missing_tar_is_one_clear_error(data_set: Path) -> None:
+    (data_set / "regions/00000.tar").unlink()
+    with pytest.raises(DamagedFileError, match=r"regions/00000\.tar is missing"):
+        load_sample(str(data_set), "000000")
