@@ -46,8 +46,10 @@ def open_cluster(
         keep, patience, address = None, float(tasks.WORKERS_TIMEOUT), options.cluster
         if options.cluster == "local":
             address = stack.enter_context(_local(options))
+            keep = _keeping_workers(address)
         elif options.cluster == "local-cuda":
             address = stack.enter_context(_local_cuda(options))
+            keep = _keeping_workers(address)
         elif options.cluster == "slurm":
             from pipelines.cluster.slurm import read_recipe, slurm_jobs
 
@@ -78,8 +80,8 @@ def _await_worker(
 ) -> None:
     """Wait for the first worker. Raises `TimeoutError` after `patience` seconds, and what `keep` raises."""
     start = time.monotonic()
-    if say is not None and keep is not None and not client.nthreads():
-        say(f"waiting for the first job of --cluster {options.cluster} to start")
+    if say is not None and options.cluster == "slurm" and not client.nthreads():
+        say("waiting for the first job of --cluster slurm to start")
     while not client.nthreads():
         if keep is not None:
             keep()
@@ -94,7 +96,7 @@ def _local(options: ClusterOptions) -> Iterator[Any]:
 
     with _interrupts_ignored(), _compute_threads(options.threads):
         cluster = LocalCluster(n_workers=options.local_workers, processes=True, **_OURS)
-    with cluster:
+    with cluster, _patience_with_workers():
         spare_bystanders(cluster.scheduler)
         yield cluster
 
@@ -116,9 +118,35 @@ def _local_cuda(options: ClusterOptions) -> Iterator[Any]:
         )
     with _interrupts_ignored(), _compute_threads(options.threads):
         cluster = LocalCUDACluster(n_workers=options.workers or gpus, **_OURS)
-    with cluster:
+    with cluster, _patience_with_workers():
         spare_bystanders(cluster.scheduler)
         yield cluster
+
+
+def _patience_with_workers() -> contextlib.AbstractContextManager[None]:
+    """Let Dask give up no local worker in the block.
+
+    A nanny starts its worker again after each death. But 15 seconds after a death Dask looks once whether the worker is back, and
+    gives it up, nanny and all, if it is not: because it starts slowly, or because it has died again in the meantime.
+    """
+    import dask
+
+    return dask.config.set({"distributed.deploy.lost-worker-timeout": "1000 days"})
+
+
+def _keeping_workers(cluster: Any) -> Callable[[], None]:
+    """What replaces the workers of a local cluster whose nannies have ended too, as they do when a worker dies while it starts."""
+    from distributed import Status
+
+    workers = len(cluster.worker_spec)
+
+    def replace() -> None:
+        for name, nanny in list(cluster.workers.items()):
+            if nanny.status in (Status.closed, Status.failed):
+                del cluster.workers[name]
+        cluster.scale(workers)  # starts those of its number that are missing
+
+    return lambda: cluster.loop.add_callback(replace)
 
 
 def _gpus() -> int:

@@ -117,6 +117,24 @@ def test_results_that_died_with_their_worker_are_computed_again(others: int) -> 
         assert sorted(result for _, result in results) == list(range(1, 1 + others))
 
 
+def test_a_worker_that_is_long_in_coming_back_is_waited_for() -> None:
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "10 ms"}),  # shorter than any start
+        open_cluster(ClusterOptions(cluster="local", workers=1)) as running,
+    ):
+        for _ in range(2):
+            os.kill(next(iter(running._client.run(os.getpid).values())), signal.SIGKILL)
+            assert list(running.run_tasks(abs, [-1])) == [(-1, 1)]
+
+
+def test_a_worker_whose_nanny_has_ended_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_tasks, "ASK_SECONDS", 0.2)
+    with open_cluster(ClusterOptions(cluster="local", workers=1)) as running:
+        cluster = running._client.cluster
+        cluster.sync(next(iter(cluster.workers.values())).close)
+        assert list(running.run_tasks(abs, [-1])) == [(-1, 1)]
+
+
 def test_a_cluster_that_lost_its_workers_ends_instead_of_hanging(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_tasks, "WORKERS_TIMEOUT", 1)
     monkeypatch.setattr(cluster_tasks, "ASK_SECONDS", 0.2)
