@@ -135,7 +135,7 @@ def _patience_with_workers() -> contextlib.AbstractContextManager[None]:
 
 
 def _keeping_workers(cluster: Any) -> Callable[[], None]:
-    """What replaces the workers of a local cluster whose nannies have ended too, as they do when a worker dies while it starts."""
+    """What replaces workers of a local cluster whose nannies have ended too, as one does when its worker dies while starting."""
     from distributed import Status
 
     workers = len(cluster.worker_spec)
