@@ -37,7 +37,8 @@ from hostile import CANARY, break_one
 from mvptr_data.dataset import layout
 from mvptr_data.dataset.captions import CAPTION_SCHEMA, UNMATCHED_SCHEMA, CaptionStore, read_bucket
 from mvptr_data.dataset.fields import FIELDS, REGIONS, TEXT, FieldState, load_state, store_state
-from mvptr_data.dataset.manifest import load_index, load_manifest, publish, published_facts
+from mvptr_data.dataset.index import load_index
+from mvptr_data.dataset.manifest import load_manifest, publish, published_facts
 from mvptr_data.dataset.plan import load_plan, read_keys, write_plan
 from mvptr_data.dataset.plan import read_rows as read_plan_rows
 from mvptr_data.dataset.receipts import Receipt, read_receipt

@@ -19,8 +19,9 @@ import fsspec.core
 
 from mvptr_data.dataset import layout
 from mvptr_data.dataset.fields import FIELDS, TEXT, load_state
+from mvptr_data.dataset.index import load_index
 from mvptr_data.dataset.locks import hold_lock, keep_out
-from mvptr_data.dataset.manifest import load_index, load_manifest
+from mvptr_data.dataset.manifest import load_manifest
 from mvptr_data.dataset.plan import load_plan
 from mvptr_data.dataset.receipts import read_receipt
 from mvptr_data.errors import IncompleteError

@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import Any
 
 from mvptr_data.dataset.fields import FIELDS, OK, REGIONS, stem
-from mvptr_data.dataset.manifest import IndexRow
+from mvptr_data.dataset.index import IndexRow
 from mvptr_data.dataset.records import decode_array, decode_regions
 from mvptr_data.dataset.shards import read_rows
 from mvptr_data.dataset.tar import TarWriter

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mvptr_data.dataset.fields import configuration_differences
+from mvptr_data.dataset.index import IndexRow, load_index
 from mvptr_data.dataset.locks import hold_lock
-from mvptr_data.dataset.manifest import load_index, load_manifest
+from mvptr_data.dataset.manifest import load_manifest
 from mvptr_data.errors import (
     ConfigurationMismatchError,
     DamagedFileError,
@@ -205,16 +206,17 @@ def _store(goal: Store, configuration: dict[str, Any], facts: dict[str, Any]) ->
 
 def _shards(store: Store, manifest: dict[str, Any], fields: Sequence[str]) -> list[ExportShard]:
     """Every shard of the index with its rows in `fields`. Raises `DamagedFileError` where one is missing."""
-    index = {(row.field, row.shard): row for row in load_index(store, manifest)}
-    try:
-        return [
-            ExportShard(number, tuple(index[field, number] for field in fields)) for number in range(manifest["shards"])
-        ]
-    except KeyError as error:
-        raise DamagedFileError(
-            f"the index of {store.root} lacks shard {error.args[0][1]} of {error.args[0][0]}",
-            "Run `mvptr-data write-shards` again.",
-        ) from error
+    index = load_index(store, manifest)
+
+    def row(field: str, number: int) -> IndexRow:
+        found = index.of(field, number)
+        if found is None:
+            raise DamagedFileError(
+                f"the index of {store.root} lacks shard {number} of {field}", "Run `mvptr-data write-shards` again."
+            )
+        return found
+
+    return [ExportShard(number, tuple(row(field, number) for field in fields)) for number in range(manifest["shards"])]
 
 
 def _write(cluster: Cluster, reporter: Reporter, task: ExportTask, missing: list[ExportShard]) -> None:

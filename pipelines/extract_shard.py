@@ -23,7 +23,8 @@ from PIL import Image
 
 from mvptr_data.dataset import layout
 from mvptr_data.dataset.fields import OK, REGIONS, stem
-from mvptr_data.dataset.manifest import load_index, load_manifest
+from mvptr_data.dataset.index import load_index
+from mvptr_data.dataset.manifest import load_manifest
 from mvptr_data.dataset.plan import read_rows, ref_of
 from mvptr_data.dataset.receipts import Receipt, is_finished, read_receipt
 from mvptr_data.dataset.records import encode_regions
@@ -300,7 +301,7 @@ def _is_published(store: Store, shard: int) -> bool:
         return False
     except MvptrError:  # nobody can tell
         return True
-    return any(row.field == REGIONS.name and row.shard == shard for row in index)
+    return index.of(REGIONS.name, shard) is not None
 
 
 def _copy(writer: ShardWriter, tar: Any, key: str, old: Mapping[str, Any]) -> None:

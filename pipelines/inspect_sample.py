@@ -14,7 +14,8 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from mvptr_data.dataset.fields import FIELDS, OK, Field, stem
-from mvptr_data.dataset.manifest import IndexRow, load_index, load_manifest
+from mvptr_data.dataset.index import IndexRow, load_index
+from mvptr_data.dataset.manifest import load_manifest
 from mvptr_data.dataset.plan import load_plan, locate, read_keys, ref_of
 from mvptr_data.dataset.records import Caption, RegionFacts, decode_array, decode_regions, decode_text
 from mvptr_data.dataset.shards import read_rows
@@ -47,7 +48,7 @@ def load_sample(out: str, key: str) -> StoredSample:
     store = Store.at(out)
     manifest, plan = load_manifest(store), load_plan(store)
     plan = plan.until(manifest["shards"]) or plan  # images added since are not published yet
-    index = {(row.field, row.shard): row for row in load_index(store, manifest)}
+    index = load_index(store, manifest)
     found = list(locate(store, plan, key))
     if not found:
         raise InputError(
@@ -58,10 +59,11 @@ def load_sample(out: str, key: str) -> StoredSample:
     fates: dict[str, str] = {}
     members: dict[str, bytes] = {}
     for name in manifest["fields"]:
-        row = _row(store, index.get((name, shard)), name, shard, position)
+        stored = index.of(name, shard)
+        row = _row(store, stored, name, shard, position)
         fates[name] = OK if row["status"] == OK else f"{row['error_class']}: {row['message']}"
-        if row["status"] == OK:
-            members |= _members(store, FIELDS[name], index[name, shard].file, row)
+        if stored is not None and row["status"] == OK:
+            members |= _members(store, FIELDS[name], stored.file, row)
     where = f"sample {key!r}"
     image = None
     decode = manifest["fields"]["regions"]["configuration"].get("decode")

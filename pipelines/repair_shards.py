@@ -19,8 +19,9 @@ from typing import Any
 from mvptr_data.dataset import layout
 from mvptr_data.dataset.captions import CaptionStore
 from mvptr_data.dataset.fields import FIELDS, REGIONS, TEXT, FieldState, load_state, store_state
+from mvptr_data.dataset.index import IndexRow, index_row, load_index
 from mvptr_data.dataset.locks import Held, hold_lock
-from mvptr_data.dataset.manifest import IndexRow, index_row, load_index, load_manifest, publish, published_facts
+from mvptr_data.dataset.manifest import load_manifest, publish, published_facts
 from mvptr_data.dataset.plan import Plan, load_plan
 from mvptr_data.dataset.receipts import Receipt, is_intact, read_receipt, write_receipt
 from mvptr_data.dataset.repair import published_state, rebuilt_receipt
@@ -290,7 +291,7 @@ def rebuild_receipt(task: ReceiptTask) -> Receipt | Finding:
     return rebuilt_receipt(Store(task.root), task.field, task.shard, task.state, known, task.published)
 
 
-def _trusted(store: Store) -> tuple[dict[str, Any] | None, list[IndexRow]]:
+def _trusted(store: Store) -> tuple[dict[str, Any] | None, Sequence[IndexRow]]:
     """The manifest and the index as far as they are sound."""
     try:
         manifest = load_manifest(store)

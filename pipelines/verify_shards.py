@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mvptr_data.dataset.fields import TEXT
-from mvptr_data.dataset.manifest import IndexRow, load_index, load_manifest
+from mvptr_data.dataset.index import IndexRow, load_index
+from mvptr_data.dataset.manifest import load_manifest
 from mvptr_data.dataset.plan import load_plan
 from mvptr_data.dataset.verify import Finding, KnownPhrase, verify_samples, verify_shard, verify_whole
 from mvptr_data.phrases import PhraseVocabulary

@@ -11,7 +11,7 @@ from typing import Any
 
 from mvptr_data.dataset import layout
 from mvptr_data.dataset.fields import FIELDS, TEXT, FieldState
-from mvptr_data.dataset.manifest import IndexRow, index_row
+from mvptr_data.dataset.index import IndexRow, index_row
 from mvptr_data.dataset.receipts import FileFacts, Receipt
 from mvptr_data.dataset.shards import counted, read_rows
 from mvptr_data.dataset.verify import Finding, KnownPhrase, verify_contents

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mvptr_data.dataset import layout
@@ -161,17 +162,9 @@ def load_samples(store: Store, manifest: dict[str, Any]) -> Samples:
     """What the manifest's data set holds. Raises `DamagedFileError`, `FormatVersionError`."""
     counted = _load(store, manifest, layout.SAMPLES, _COUNTS)
     same = _load(store, manifest, layout.SAME_IMAGES, _SAME)
-    at_least = counted["at_least"].to_pylist()
-    if counted["shard"].to_pylist() != list(range(manifest["shards"])):
+    if not np.array_equal(counted["shard"], np.arange(manifest["shards"])):
         raise _damaged(store, layout.SAMPLES, f"does not have each of {manifest['shards']} shards once")
-    if not all(map(_is_falling, at_least)):
-        raise _damaged(store, layout.SAMPLES, "counts more samples with many captions than with few")
-    most = max(map(len, at_least), default=1)
-    if most * len(at_least) > _MOST_COUNTS:
-        raise _damaged(store, layout.SAMPLES, f"counts up to {most:,} captions in {len(at_least):,} shards")
-    counts = np.zeros((most, len(at_least)), dtype=np.int64)
-    for shard, row in enumerate(at_least):
-        counts[: len(row), shard] = row
+    counts = _counts(store, counted["at_least"])
     if (found := int(counts[0].sum())) != manifest["samples"]:
         raise _damaged(store, layout.SAMPLES, f"counts {found} samples, the manifest {manifest['samples']}")
     pairs = np.stack([same[name].to_numpy() for name in ("sample", "image")], axis=1)
@@ -189,10 +182,21 @@ def load_image_ids(store: Store, manifest: dict[str, Any]) -> NDArray[np.uint64]
     return ids
 
 
-def _is_falling(at_least: list[int | None]) -> bool:
-    """Whether a shard's counts can be: [number, fewer or as many, ..., at least 1], or [0]."""
-    counts = [-1 if count is None else count for count in at_least]
-    return counts == sorted(counts, reverse=True) and (counts == [0] or min(counts, default=0) > 0)
+def _counts(store: Store, at_least: pa.ChunkedArray) -> Ints:
+    """`Samples.at_least` from its column, a list a shard."""
+    lists = pc.list_value_length(at_least).to_numpy().astype(np.int64)
+    values = pc.list_flatten(at_least).fill_null(-1).to_numpy().astype(np.int64)
+    most = int(lists.max(initial=1))
+    if most * len(lists) > _MOST_COUNTS:
+        raise _damaged(store, layout.SAMPLES, f"counts up to {most:,} captions in {len(lists):,} shards")
+    counts = np.zeros((len(lists), most), dtype=np.int64)
+    counts[np.arange(most) < lists[:, None]] = values
+    # A shard's counts are [number, fewer or as many, ..., at least 1], or [0].
+    none = (lists == 1) & (counts[:, 0] == 0)
+    least = counts[np.arange(len(lists)), lists - 1]
+    if (lists < 1).any() or (np.diff(counts, axis=1) > 0).any() or not ((least > 0) | none).all():
+        raise _damaged(store, layout.SAMPLES, "counts more samples with many captions than with few")
+    return np.ascontiguousarray(counts.T)
 
 
 def _load(store: Store, manifest: dict[str, Any], name: str, schema: pa.Schema) -> pa.Table:

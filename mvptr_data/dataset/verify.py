@@ -8,7 +8,7 @@ of raising, so that one run tells all that is wrong.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from mvptr_data.dataset import layout
 from mvptr_data.dataset.captions import CaptionStore
 from mvptr_data.dataset.fields import FAULT, FIELDS, OK, REGIONS, TEXT, Field, stem
-from mvptr_data.dataset.manifest import IndexRow
+from mvptr_data.dataset.index import IndexRow
 from mvptr_data.dataset.plan import Plan, read_keys
 from mvptr_data.dataset.receipts import read_receipt
 from mvptr_data.dataset.records import FEATURE_SIZE, box_problem, decode_array, decode_regions, decode_text
@@ -43,7 +43,7 @@ class Finding:
     key: str | None = None
 
 
-def verify_whole(store: Store, plan: Plan, manifest: dict[str, Any], index: list[IndexRow]) -> list[Finding]:
+def verify_whole(store: Store, plan: Plan, manifest: dict[str, Any], index: Sequence[IndexRow]) -> list[Finding]:
     """What concerns the data set as a whole: plan and caption files, the index's coverage, the manifest's sums."""
     findings = [*_check_plan(store, plan, manifest), *verify_index(manifest, index), *_check_captions(store)]
     vocabulary = manifest["phrase_vocab"]
@@ -77,7 +77,7 @@ def _check_captions(store: Store) -> Iterator[Finding]:
             yield Finding(kind="captions", file=layout.caption_bucket(bucket), message=message)
 
 
-def verify_index(manifest: dict[str, Any], index: list[IndexRow]) -> Iterator[Finding]:
+def verify_index(manifest: dict[str, Any], index: Sequence[IndexRow]) -> Iterator[Finding]:
     """Whether the index has each shard of each field once, and sums to what the manifest says."""
 
     def finding(message: str) -> Finding:
@@ -103,7 +103,7 @@ def _total(counts: Iterable[int | None]) -> int | None:
     return sum(known) if known else None
 
 
-def verify_samples(store: Store, manifest: dict[str, Any], index: list[IndexRow]) -> list[Finding]:
+def verify_samples(store: Store, manifest: dict[str, Any], index: Sequence[IndexRow]) -> list[Finding]:
     """Whether the published brief of the samples is what the shards hold. Call it where every shard is sound."""
     files = {(row.field, row.shard): row.rows_file for row in index}
     shards = (

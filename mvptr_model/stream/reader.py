@@ -12,7 +12,6 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,8 @@ from numpy.typing import NDArray
 
 from mvptr_data.dataset.copies import LocalCopies
 from mvptr_data.dataset.fields import stem
-from mvptr_data.dataset.manifest import IndexRow, load_index, load_manifest
+from mvptr_data.dataset.index import IndexRow, load_index
+from mvptr_data.dataset.manifest import load_manifest
 from mvptr_data.dataset.records import (
     FEATURE_SIZE,
     Caption,
@@ -89,10 +89,8 @@ class ShardReader:
         self._open_shards = open_shards
         self.manifest = load_manifest(self._store)
         self._fields = list(self.manifest["fields"])
-        self._index: dict[tuple[str, int], IndexRow] = {
-            (row.field, row.shard): row for row in load_index(self._store, self.manifest)
-        }
-        if self._index.keys() != set(product(self._fields, range(self.manifest["shards"]))):
+        self._index = load_index(self._store, self.manifest)
+        if not self._index.is_whole(self._fields, self.manifest["shards"]):
             raise DamagedFileError(
                 f"the index of {self._store.root} does not have each shard of each field once",
                 f"Run `mvptr-data verify {root}`.",
@@ -129,7 +127,7 @@ class ShardReader:
 
     def captions_of(self, number: int) -> NDArray[np.int64]:
         """int64 [n]: how many captions each sample of a shard has; the shard's tars stay closed."""
-        rows = {field: self._rows(self._index[field, number]) for field in self._fields}
+        rows = {field: self._rows(self._row(field, number)) for field in self._fields}
         return caption_counts(rows, f"shard {number} of {self._store.root}")
 
     def image_ids(self) -> NDArray[np.uint64]:
@@ -150,12 +148,17 @@ class ShardReader:
             while len(self._open) >= self._open_shards:
                 self._open.popitem(last=False)
             found = self._open[number] = OpenShard(
-                {field: self._files(self._index[field, number]) for field in self._fields},
+                {field: self._files(self._row(field, number)) for field in self._fields},
                 samples=int(self.samples.at_least[0, number]),
                 where=f"shard {number} of {self._store.root}",
             )
         self._open.move_to_end(number)
         return found
+
+    def _row(self, field: str, number: int) -> IndexRow:
+        row = self._index.of(field, number)
+        assert row is not None, "the index is whole"
+        return row
 
     def _files(self, row: IndexRow) -> FieldFiles:
         return FieldFiles(

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from mvptr_data.dataset.captions import UNMATCHED_SCHEMA, CaptionStore
-from mvptr_data.dataset.manifest import load_index, load_manifest
+from mvptr_data.dataset.index import load_index
+from mvptr_data.dataset.manifest import load_manifest
 from mvptr_data.dataset.tables import write_table
 from mvptr_data.errors import BusyError, ConfigurationMismatchError, IncompleteError, InputError
 from mvptr_data.phrases import PhraseVocabulary
