@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import DTypeLike, NDArray
 
-from mvptr_data.dataset.fields import FIELDS, stem
+from mvptr_data.dataset.fields import FIELDS, TEXT, stem
 from mvptr_data.dataset.records import decode_array, encode_array
 from mvptr_data.dataset.rows import field_table
 from mvptr_data.dataset.samples import usable_positions
@@ -41,7 +41,7 @@ class OpenShard:
 
     def __init__(self, files: Mapping[str, FieldFiles], *, samples: int, where: str) -> None:
         """`samples` is the promised n. Raises `DamagedFileError`, `FormatVersionError`, naming `where`."""
-        tables = {field: _rows(of.rows, field, where) for field, of in files.items()}
+        tables = {field: _rows(of.rows, field, where, _columns(field)) for field, of in files.items()}
         self.positions = usable_positions(list(tables.values()), where)
         if len(self.positions) != samples:
             raise DamagedFileError(
@@ -97,16 +97,26 @@ class OpenShard:
         return table[column].take(self.positions).fill_null(0).to_numpy()
 
 
-def _rows(path: Path, field: str, where: str) -> pa.Table:
+def _rows(path: Path, field: str, where: str, columns: Sequence[str]) -> pa.Table:
     try:
-        return field_table(Store.at(path.parent), path.name, FIELDS[field])
+        return field_table(Store.at(path.parent), path.name, FIELDS[field], columns)
     except FileNotFoundError as error:
         raise DamagedFileError(f"{path} is missing, a part of {where}", _VERIFY) from error
 
 
+def _columns(field: str) -> list[str]:
+    """The columns that samples are found by; a parquet has twice as many."""
+    spans = [f"{stem(member)}_{what}" for member in FIELDS[field].members for what in ("offset", "size")]
+    described = ["captions"] if field == TEXT.name else ["key", "image_id"]
+    return ["position", "status", *described, *spans]
+
+
 def caption_counts(rows: Mapping[str, Path], where: str) -> NDArray[np.int64]:
     """int64 [n]: how many captions each sample of a shard has, by its fields' parquet files alone. Errors as `OpenShard`'s."""
-    tables = {field: _rows(path, field, where) for field, path in rows.items()}
+    tables = {
+        field: _rows(path, field, where, ["position", "status", *(["captions"] if field == TEXT.name else [])])
+        for field, path in rows.items()
+    }
     positions = usable_positions(list(tables.values()), where)
     return tables["text"]["captions"].take(positions).fill_null(0).to_numpy().astype(np.int64)
 
