@@ -10,11 +10,13 @@ To bytes: a sample's members are copied once, in shuffled order (ours), in store
 looked at once, which is what `cat` to nowhere is compared with.
 To batches: word pieces, phrases, tags, geometry, features and masks. webdataset does the same work by our own `Collator`, which
 gets its members' bytes: what differs is how they are found, read, and brought to this process. Its tars are those of
-`mvptr-data export`. Word pieces are BERT's where `../shared` is, else those of the captions.
+`mvptr-data export`. With `--mosaic` mosaicml-streaming reads them too.
+Word pieces are BERT's where `../shared` is, else those of the captions.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
@@ -88,6 +90,12 @@ def words() -> WordPieces:
         return WordPieces.load(str(VOCABULARY))
     letters = "abcdefghijklmnopqrstuvwxyz0123456789"
     return WordPieces(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)))
+
+
+def collator(root: Path) -> Collator:
+    """What makes batches of the data set's samples."""
+    with ShardReader(str(root)) as reader:
+        return Collator(words(), reader.vocabulary(), masking=MaskingSettings(seed=1))
 
 
 def our_bytes(root: Path, take: Callable[[memoryview], int]) -> int:
@@ -166,14 +174,27 @@ def their_batches(tars: list[str], collate: Collator, workers: int) -> int:
     return sum(len(batch) for batch in loader)
 
 
-def measure(samples: int, rounds: int) -> list[Row]:
+def mosaic(python: str, root: Path, tars: list[str], samples: dict[str, int], rates: dict[str, float]) -> Iterator[Row]:
+    """What another Python, which has mosaicml-streaming, makes of the same samples (`mosaic.py`)."""
+    command = [python, str(Path(__file__).with_name("mosaic.py")), str(root), *tars]
+    said = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.splitlines()[-1]
+    ours = {"bytes": "bytes: ours", "batches 0": "batches: ours, a thread", "batches 2": "batches: ours, 2 workers"}
+    for name, found in json.loads(said).items():
+        rate = samples[ours[name]] / found["cpu"]
+        unit = f"samples/CPU-s, {samples[ours[name]] / found['wall']:,.0f} samples/s of wall"
+        label = f"{name.replace(' ', ': mosaicml, ') if ' ' in name else f'{name}: mosaicml'}"
+        yield Row(
+            name=label, value=round(rate, 1), unit=unit, peer=ours[name], ratio=round(rate / rates[ours[name]], 2)
+        )
+
+
+def measure(samples: int, rounds: int, python: str | None) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         root, exported = Path(folder, "data"), Path(folder, "exported")
-        write_data_set(str(root), samples, regions=50, per_shard=1000, captions=lambda _: CAPTIONS)
+        write_data_set(str(root), samples, regions=50, per_shard=min(1000, samples // 4), captions=lambda _: CAPTIONS)
         export_shards(str(root), str(exported), form="webdataset", quiet=True)
         tars = sorted(map(str, exported.rglob("*.tar")))
-        with ShardReader(str(root)) as reader:
-            collate = Collator(words(), reader.vocabulary(), masking=MaskingSettings(seed=1))
+        collate = collator(root)
         megabytes = sum(Path(tar).stat().st_size for tar in tars) / 1e6
         whole = samples // ORDER.global_batch * ORDER.global_batch
         jobs: dict[str, tuple[Callable[[], object], int, str | None]] = {
@@ -186,7 +207,11 @@ def measure(samples: int, rounds: int) -> list[Row]:
             "batches: WebLoader, in process": (lambda: their_batches(tars, collate, 0), whole, None),
             "batches: WebLoader, 2 workers": (lambda: their_batches(tars, collate, 2), whole, None),
         }
-        return list(_rows(jobs, folder=Path(folder), megabytes=megabytes / samples, rounds=rounds))
+        rows = list(_rows(jobs, folder=Path(folder), megabytes=megabytes / samples, rounds=rounds))
+        if python is not None:
+            counts = {name: units for name, (_, units, _) in jobs.items()}
+            rows += mosaic(python, root, tars, counts, {row.name: row.value for row in rows})
+        return rows
 
 
 def _rows(
@@ -218,9 +243,11 @@ def _rows(
 
 def main() -> None:
     """Measure, print the table, write the rows."""
-    options = arguments(__doc__).parse_args()
+    parser = arguments(__doc__)
+    parser.add_argument("--mosaic", metavar="PYTHON", help="an interpreter that has mosaicml-streaming (mosaic.py)")
+    options = parser.parse_args()
     samples = 512 if options.quick else 4096
-    rows = measure(samples, rounds=1 if options.quick else 3)
+    rows = measure(samples, rounds=1 if options.quick else 3, python=options.mosaic)
     report(
         f"{samples:,} samples of 50 regions ({SIZE[0]}x{SIZE[1]}), batches of {ORDER.global_batch}", rows, options.json
     )
