@@ -65,9 +65,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write(tars, folder)
         jobs = {
-            "bytes": lambda: sum(len(sample[member]) for sample in Parts(folder, None) for member in MEMBERS),
-            "batches 0": lambda: sum(map(len, batches(folder, collate, 0))),
-            "batches 2": lambda: sum(map(len, batches(folder, collate, 2))),
+            "bytes: mosaicml": lambda: sum(len(sample[member]) for sample in Parts(folder, None) for member in MEMBERS),
+            "batches: mosaicml, in process": lambda: sum(map(len, batches(folder, collate, 0))),
+            "batches: mosaicml, 2 workers": lambda: sum(map(len, batches(folder, collate, 2))),
         }
         rounds = [{name: asdict(timed(job)) for name, job in jobs.items()} for _ in range(2)]
     found = {name: min((one[name] for one in rounds), key=lambda taken: taken["cpu"]) for name in rounds[0]}
