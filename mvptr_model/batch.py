@@ -78,6 +78,20 @@ class Batch:
         """bool [n, R], padded form only: True where a region is."""
         return _within(self.region_counts, self.features)
 
+    def without_padding(self) -> Batch:
+        """The packed form; itself where it is packed."""
+        if self.packed:
+            return self
+        text, tag, region = self.text_mask, self.tag_mask, self.region_mask
+        return dataclasses.replace(
+            self,
+            packed=True,
+            **{name: getattr(self, name)[text] for name in ("text_ids", "word_labels", "phrase_labels")},
+            **{name: getattr(self, name)[tag] for name in ("tag_ids", "tag_of_piece", "tag_labels")},
+            **{name: getattr(self, name)[region] for name in ("features", "geometry")},
+            phrase_pieces=self.phrase_pieces[_within(self.phrase_counts, self.phrase_pieces)],
+        )
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """The batch on `device`; with `non_blocking` a pinned one is copied while the caller goes on."""
         return self._map(lambda value: value.to(device, non_blocking=non_blocking))
@@ -93,14 +107,6 @@ class Batch:
     def _tensors(self) -> dict[str, Tensor]:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
-
-
-def starts(lengths: Tensor) -> Tensor:
-    """int32 [n + 1]: where each sequence of a packed batch starts, and the end; `lengths` [n] are its `text_lengths`, for one.
-
-    The `cu_seqlens` of attention kernels that take sequences of different lengths.
-    """
-    return torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
 
 
 def _within(lengths: Tensor, padded: Tensor) -> Tensor:

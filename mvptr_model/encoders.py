@@ -3,72 +3,26 @@
 Parameters have BERT's names, and those that the authors gave to what BERT has not, so that their checkpoints fit key by key:
 `embeddings`, `img_embedding` and `LayerNorm` (regions), `txt_encoder`, `vis_encoder`, `mul_encoder`, `pooler`.
 
-Shape legend: n sequences, L places of one, padding included, M places of all without padding, R regions, D size of a state
+Shape legend: n sequences, M places of all of them, one sequence after another, Q of them that are asked for, D size of a state
 (768), h heads (12), d size of a head (64).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Collection
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mvptr_model.attention import Attend, attend_within
 from mvptr_model.configuration import ModelConfiguration
+from mvptr_model.sequences import Sequences, owners, starts
+from mvptr_model.table import Table
 
 #: BERT's.
 LAYER_NORM_EPS = 1e-12
 SEGMENTS = 2
-
-#: Queries, keys and values [M, h, d] of all places and a dropout probability -> what each place sees [M, h, d]. All else in a
-#: layer looks at one place alone.
-Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sequences:
-    """Padded sequences: `states` float [n, L, D], `mask` bool [n, L], True where there is something."""
-
-    states: Tensor
-    mask: Tensor
-
-    def rows(self, rows: Tensor | slice) -> Sequences:
-        """Some of the sequences: a slice, or int64 [p] places, in their order."""
-        return Sequences(self.states[rows], self.mask[rows])
-
-    def split(self, places: int) -> tuple[Sequences, Sequences]:
-        """The first so many places of each sequence, and the others."""
-        return (
-            Sequences(self.states[:, :places], self.mask[:, :places]),
-            Sequences(self.states[:, places:], self.mask[:, places:]),
-        )
-
-    def then(self, other: Sequences) -> Sequences:
-        """The places of each sequence, and after them those of the other's: [n, L + L', D]."""
-        return Sequences(torch.cat([self.states, other.states], dim=1), torch.cat([self.mask, other.mask], dim=1))
-
-
-def attend_within(mask: Tensor, there: Tensor) -> Attend:
-    """Full attention within each sequence; `mask` bool [n, L] says where something is, `there` int64 [M] the same as places of
-    the flattened mask."""
-    seen = mask[:, None, None, :]
-
-    def attend(queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
-        queries, keys, values = (  # [n, h, L, d]
-            laid_out(packed, mask, there).transpose(1, 2) for packed in (queries, keys, values)
-        )
-        found = F.scaled_dot_product_attention(queries, keys, values, seen, dropout)
-        return found.transpose(1, 2).flatten(0, 1).index_select(0, there)
-
-    return attend
-
-
-def laid_out(packed: Tensor, mask: Tensor, there: Tensor) -> Tensor:
-    """What is at places [M, ...] at the same places of padded sequences [n, L, ...], zeros elsewhere."""
-    padded = packed.new_zeros(mask.numel(), *packed.shape[1:]).index_copy(0, there, packed)
-    return padded.view(*mask.shape, *packed.shape[1:])
 
 
 class Embeddings(nn.Module):
@@ -76,18 +30,26 @@ class Embeddings(nn.Module):
 
     def __init__(self, configuration: ModelConfiguration) -> None:
         super().__init__()
-        size = configuration.hidden_size
+        size, self.words = configuration.hidden_size, configuration.word_rows
         self.word_embeddings = nn.Embedding(configuration.table_rows, size)
         self.position_embeddings = nn.Embedding(configuration.positions, size)
         self.token_type_embeddings = nn.Embedding(SEGMENTS, size)
         self.LayerNorm = nn.LayerNorm(size, eps=LAYER_NORM_EPS)
         self.dropout = nn.Dropout(configuration.dropout)
 
-    def forward(self, ids: Tensor, segment: int) -> Tensor:
-        """int64 [n, L], all of one segment -> float [n, L, D]; positions run from 0."""
-        positions = self.position_embeddings.weight[: ids.shape[1]]
-        summed = self.word_embeddings(ids) + positions + self.token_type_embeddings.weight[segment]
-        return self.dropout(self.LayerNorm(summed))
+    def forward(self, ids: Tensor, lengths: Tensor, segment: int, table: Table | None = None) -> Sequences:
+        """Sequences of rows, int64 [M], of lengths [n], all of one segment -> float [M, D]; positions run from 0.
+
+        `table`: where the rows are, if they are in use already.
+        """
+        positions = torch.arange(len(ids), device=ids.device) - starts(lengths)[owners(lengths, len(ids))]
+        looked_up = self.word_embeddings(ids) if table is None else table.rows(ids)
+        summed = looked_up + self.position_embeddings(positions) + self.token_type_embeddings.weight[segment]
+        return Sequences(self.dropout(self.LayerNorm(summed)), lengths)
+
+    def table(self, *ids: Tensor) -> Table:
+        """The rows, ready for a step that looks up no others than `ids`."""
+        return Table.of(self.word_embeddings.weight, self.words, *ids)
 
 
 class SelfAttention(nn.Module):
@@ -100,10 +62,11 @@ class SelfAttention(nn.Module):
         self.heads = configuration.heads
         self.dropout = configuration.attention_dropout
 
-    def forward(self, states: Tensor, attend: Attend) -> Tensor:
-        """[M, D] -> [M, D]."""
+    def forward(self, asking: Tensor, states: Tensor, attend: Attend) -> Tensor:
+        """What places `asking` [Q, D] see among `states` [M, D]: [Q, D]."""
         queries, keys, values = (
-            project(states).unflatten(1, (self.heads, -1)) for project in (self.query, self.key, self.value)
+            project(given).unflatten(1, (self.heads, -1))
+            for project, given in ((self.query, asking), (self.key, states), (self.value, states))
         )
         return attend(queries, keys, values, self.dropout if self.training else 0.0).flatten(1)
 
@@ -142,9 +105,9 @@ class Attention(nn.Module):
         self.self = SelfAttention(configuration)
         self.output = AddAndNorm(configuration, configuration.hidden_size)
 
-    def forward(self, states: Tensor, attend: Attend) -> Tensor:
-        """[M, D] -> [M, D]."""
-        return self.output(self.self(states, attend), states)
+    def forward(self, asking: Tensor, states: Tensor, attend: Attend) -> Tensor:
+        """[Q, D], among [M, D] -> [Q, D]."""
+        return self.output(self.self(asking, states, attend), asking)
 
 
 class Layer(nn.Module):
@@ -156,36 +119,52 @@ class Layer(nn.Module):
         self.intermediate = Intermediate(configuration)
         self.output = AddAndNorm(configuration, configuration.feed_forward_size)
 
-    def forward(self, states: Tensor, attend: Attend) -> Tensor:
-        """[M, D] -> [M, D]."""
-        attended = self.attention(states, attend)
+    def forward(self, asking: Tensor, states: Tensor, attend: Attend) -> Tensor:
+        """The new states of `asking` [Q, D], which are all or some of `states` [M, D]."""
+        attended = self.attention(asking, states, attend)
         return self.output(self.intermediate(attended), attended)
 
 
 class Encoder(nn.Module):
-    """A stack of layers. Only attention sees padding: everything else is done for the places where something is."""
+    """A stack of layers."""
 
     def __init__(self, configuration: ModelConfiguration, layers: int) -> None:
         super().__init__()
         self.layer = nn.ModuleList(Layer(configuration) for _ in range(layers))
 
-    def forward(self, sequences: Sequences) -> Sequences:
-        """The last layer's output; the sequences themselves where there is no layer."""
+    def forward(self, sequences: Sequences, only: Tensor | None = None) -> Sequences:
+        """The last layer's output, as of `outputs`; the sequences themselves where there is no layer."""
         last = len(self.layer) - 1
-        return self.outputs(sequences, [last])[last] if self.layer else sequences
+        return self.outputs(sequences, [last], only)[last] if self.layer else sequences
 
-    def outputs(self, sequences: Sequences, wanted: Collection[int]) -> dict[int, Sequences]:
-        """The outputs of the `wanted` layers, by their numbers from 0; those behind the last of them are not computed."""
-        mask = sequences.mask
-        there = mask.flatten().nonzero()[:, 0]
-        attend = attend_within(mask, there)
-        packed = sequences.states.flatten(0, 1).index_select(0, there)  # [M, D]
+    def outputs(
+        self, sequences: Sequences, wanted: Collection[int], only: Tensor | None = None
+    ) -> dict[int, Sequences]:
+        """The outputs of the `wanted` layers, by their numbers from 0; those behind the last of them are not computed.
+
+        `only` bool [M]: which places of that last one are of use, besides each sequence's first; what others would be is not
+        computed either, and 0.
+        """
+        states, lengths, last = sequences.states, sequences.lengths, max(wanted)
+        attend = attend_within(lengths)
         found = {}
-        for number, layer in enumerate(self.layer[: max(wanted) + 1]):
-            packed = layer(packed, attend)
+        for number, layer in enumerate(self.layer[: last + 1]):
+            if number == last and only is not None:
+                states = _at_some(layer, sequences.lengths, states, only)
+            else:
+                states = layer(states, states, attend)
             if number in wanted:
-                found[number] = Sequences(laid_out(packed, mask, there), mask)
+                found[number] = Sequences(states, lengths)
         return found
+
+
+def _at_some(layer: nn.Module, lengths: Tensor, states: Tensor, only: Tensor) -> Tensor:
+    """A layer's output [M, D] at the places `only` bool [M] and at each sequence's first (kernels know no empty sequence)."""
+    only = only.index_fill(0, starts(lengths), True)
+    places = only.nonzero()[:, 0]
+    asking = torch.zeros_like(lengths).index_add(0, owners(lengths, len(only)), only.long())
+    found = layer(states.index_select(0, places), states, attend_within(lengths, asking))
+    return found.new_zeros(len(states), found.shape[1]).index_copy(0, places, found)
 
 
 class Pooler(nn.Module):
@@ -195,9 +174,9 @@ class Pooler(nn.Module):
         super().__init__()
         self.dense = nn.Linear(configuration.hidden_size, configuration.hidden_size)
 
-    def forward(self, states: Tensor) -> Tensor:
-        """[n, L, D] -> [n, D]."""
-        return torch.tanh(self.dense(states[:, 0]))
+    def forward(self, first: Tensor) -> Tensor:
+        """Sequences' first states [n, D] -> [n, D]."""
+        return torch.tanh(self.dense(first))
 
 
 class Encoders(nn.Module):
@@ -219,20 +198,20 @@ class Encoders(nn.Module):
         self.pooler = Pooler(configuration)
         self.txt_proj, self.vis_proj = (nn.Linear(size, size, bias=False) for _ in range(2))
 
-    def text(self, ids: Tensor, mask: Tensor) -> Sequences:
-        """Words and phrases, int64 [n, T] and bool [n, T] -> the textual encoder's output."""
-        return self.txt_encoder(Sequences(self.embeddings(ids, segment=0), mask))
+    def text(self, ids: Tensor, lengths: Tensor, table: Table | None = None, only: Tensor | None = None) -> Sequences:
+        """Words and phrases, int64 [M], of lengths [n] -> the textual encoder's output (at `only`: `Encoder.outputs`)."""
+        return self.txt_encoder(self.embeddings(ids, lengths, 0, table), only)
 
-    def image(self, tags: Sequences, regions: Sequences) -> tuple[Sequences, Sequences]:
-        """Embedded tags [n, G, D] and regions [n, R, D] -> the visual encoder's outputs for the two."""
-        return self.vis_encoder(tags.then(regions)).split(tags.states.shape[1])
+    def image(self, tags: Sequences, regions: Sequences, only: Tensor | None = None) -> tuple[Sequences, Sequences]:
+        """Embedded tags and regions -> the visual encoder's outputs for the two; `only` is of a sequence of both."""
+        return self.vis_encoder(tags.then(regions), only).split(tags.lengths)
 
-    def tags(self, ids: Tensor, mask: Tensor) -> Sequences:
-        """Tag sequences embedded, int64 [n, G] and bool [n, G]."""
-        return Sequences(self.embeddings(ids, segment=1), mask)
+    def tags(self, ids: Tensor, lengths: Tensor, table: Table | None = None) -> Sequences:
+        """Tag sequences embedded, int64 [M], of lengths [n]."""
+        return self.embeddings(ids, lengths, 1, table)
 
-    def regions(self, features: Tensor, geometry: Tensor, mask: Tensor) -> Sequences:
-        """Regions embedded, [n, R, 2048], [n, R, 6] and bool [n, R]; they have neither position nor segment."""
+    def regions(self, features: Tensor, geometry: Tensor, counts: Tensor) -> Sequences:
+        """Regions embedded, [M, 2048] and [M, 6], `counts` [n] an image; they have neither position nor segment."""
         dtype = self.img_embedding.weight.dtype
         vectors = torch.cat([features.to(dtype), geometry.to(dtype)], dim=-1)
-        return Sequences(self.dropout(self.LayerNorm(self.img_embedding(vectors))), mask)
+        return Sequences(self.dropout(self.LayerNorm(self.img_embedding(vectors))), counts)

@@ -12,13 +12,18 @@
 
 With `merged_attention` the multi-modal encoder takes embedded text, tags and regions, and 2. reads its output.
 
-Shape legend: n pairs of a rank, N pairs of all its peers, q pairs encoded jointly (the n, then n mismatched ones), T places of
-a text, G of a tag sequence, R regions, D size of a state.
+Sequences have no padding: a padded batch loses it first. The last layer of a stack is computed for the places that a loss looks
+at, which is exact and saves a ninth of stage 2 (`benchmarks/pretrain.py`).
+
+Shape legend: n pairs of a rank, N pairs of all its peers, q pairs encoded jointly (the n, then n mismatched ones), M places of
+all sequences of a kind.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +31,8 @@ from torch import Tensor, nn
 from mvptr_data.errors import InputError
 from mvptr_model.ablations import ablated
 from mvptr_model.batch import Batch
-from mvptr_model.configuration import FIRST_STAGE_LOSSES, LossName, ModelConfiguration
-from mvptr_model.encoders import Encoders, Sequences
+from mvptr_model.configuration import FIRST_STAGE_LOSSES, LOSSES, LossName, ModelConfiguration
+from mvptr_model.encoders import Encoders
 from mvptr_model.heads import PairHeads, PredictionHead, initial_logit_scale, similarity_scale
 from mvptr_model.losses.itm import Pairs, matched_pairs, matching, mismatched_pairs, other_images
 from mvptr_model.losses.mcr import recovered_concepts
@@ -36,9 +41,13 @@ from mvptr_model.losses.ranks import Loss, Peers, drawn
 from mvptr_model.losses.vsc import Rivals, Similarities, contrastive, similarities
 from mvptr_model.losses.wpg import Grounding, grounded, grounding
 from mvptr_model.masking import IGNORED
+from mvptr_model.meeting import Encoded, Meeting
+from mvptr_model.sequences import Sequences, owners
+from mvptr_model.table import Table
 
-#: The standard deviation of fresh weights (BERT).
-INITIAL_DEVIATION = 0.02
+#: The standard deviation of fresh weights in BERT, of states of this size. In narrower models it is larger, so that products are
+#: as large: with 128 and BERT's own, VSC learns nothing for hundreds of steps.
+INITIAL_DEVIATION, BERT_SIZE = 0.02, 768
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,42 +63,6 @@ class Outcome:
         return torch.stack(list(self.losses.values())).sum()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Encoded:
-    """What becomes of a batch before text and image meet: [n, T, D], [n, G, D], [n, R, D]."""
-
-    text: Sequences
-    tags: Sequences
-    regions: Sequences
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Meeting:
-    """A batch at the point where text and image meet: who is compared with whom, how similar they are, and what decides the
-    numbers drawn for them."""
-
-    batch: Batch
-    encoded: Encoded
-    rivals: Rivals
-    similar: Similarities
-    seed: int
-    step: int
-
-    def joined(self, pairs: Pairs, *, with_tags: bool) -> Sequences:
-        """Texts and images of all peers side by side: [q, T + R, D], or [q, T + G + R, D]."""
-        text, tags, regions = self.encoded.text, self.encoded.tags, self.encoded.regions
-        image = tags.then(regions) if with_tags else regions
-        gather = self.rivals.peers.gather
-        texts = Sequences(gather(text.states), gather(text.mask))
-        images = Sequences(gather(image.states), gather(image.mask))
-        return texts.rows(pairs.texts).then(images.rows(pairs.images))
-
-    def parted(self, joint: Sequences, *, with_tags: bool) -> Encoded:
-        """What `joined` put together, of any of its rows."""
-        text, image = joint.split(self.encoded.text.states.shape[1])
-        return Encoded(text, *image.split(self.encoded.tags.states.shape[1] if with_tags else 0))
-
-
 class Mvptr(nn.Module):
     """The model with its pre-training heads. Parameters have the authors' names; `phrase_mcr` is what their code lacks."""
 
@@ -101,70 +74,94 @@ class Mvptr(nn.Module):
         self.half_mlm = PredictionHead(configuration, configuration.word_rows, tied=configuration.tied_decoders)
         self.phrase_mcr = PredictionHead(configuration, configuration.phrase_rows, tied=True)
         self.logit_scale = initial_logit_scale(configuration.temperature)
-        self.apply(_initialize)
+        self.apply(partial(_initialize, deviation=INITIAL_DEVIATION * math.sqrt(BERT_SIZE / configuration.hidden_size)))
 
     def forward(self, batch: Batch, *, stage: int, seed: int = 0, step: int = 0) -> Outcome:
-        """The losses of stage 1 or 2 for a padded batch.
+        """The losses of stage 1 or 2 for a batch, padded or packed.
 
         (seed, step) decide the negatives; `step` counts forward passes, accumulated ones too. All ranks call it together,
-        with parts of equal size. Raises `InputError` for a packed batch, one too long, or a stage that learns nothing.
+        with as many samples each. Raises `InputError` for a batch with too long a sequence, or a stage that learns nothing.
         """
+        learns = self.configuration.learns(stage)
+        batch = ablated(batch.without_padding(), self.configuration)
         self._check(batch)
-        learns, merged = self.configuration.learns(stage), self.configuration.merged_attention
-        meeting = self._meet(ablated(batch, self.configuration), seed=seed, step=step)
+        table = self.bert.embeddings.table(batch.text_ids, batch.tag_ids)
+        meeting = self._meet(batch, self._encode(batch, table, learns), seed=seed, step=step)
         encoded = meeting.encoded
-        # Once: each split's gradient is as large as the table.
-        words, phrases = self.bert.embeddings.word_embeddings.weight.split(
-            [self.configuration.word_rows, self.configuration.phrase_rows]
-        )
         found: dict[LossName, Loss] = {}
         if "vsc" in learns:
             found["vsc"] = contrastive(meeting.similar, meeting.rivals)
-        if merged or learns.difference(FIRST_STAGE_LOSSES):
+        if self.configuration.merged_attention or learns.difference(FIRST_STAGE_LOSSES):
             pairs = self._pairs(meeting, learns)
             last, halfway = self.configuration.joint_layers - 1, self.configuration.grounding_layer
-            joint = self.bert.mul_encoder.outputs(meeting.joined(pairs, with_tags=merged), {last, halfway})
-            found |= self._joint_losses(meeting, pairs, joint[last], learns, words)
+            joined = meeting.joined(pairs)
+            only = self._joint_places(meeting, joined, learns)
+            joint = self.bert.mul_encoder.outputs(joined, {last, halfway}, only)
+            parted = meeting.parted(joint[last])
+            found |= self._joint_losses(meeting, pairs, joint[last], parted, learns, table)
             if "wpg" in learns:
                 found["wpg"] = self._grounding_loss(meeting, pairs, joint[halfway])
-            if merged:
-                encoded = meeting.parted(joint[last].rows(slice(len(batch))), with_tags=True)
-        found |= self._concept_losses(meeting.batch, encoded, learns, words, phrases)
+            if self.configuration.merged_attention:
+                encoded = parted
+        found |= self._concept_losses(batch, encoded, learns, table)
         return Outcome(
             {name: loss.value for name, loss in found.items()},
             {name: loss.accuracy for name, loss in found.items() if loss.accuracy is not None},
         )
 
     def encode(self, batch: Batch) -> Encoded:
-        """Text and image by themselves; with `merged_attention`, no more than embedded."""
-        text = self.bert.text(batch.text_ids, batch.text_mask)
-        regions = self.bert.regions(batch.features, batch.geometry, batch.region_mask)
-        return Encoded(text, *self.bert.image(self.bert.tags(batch.tag_ids, batch.tag_mask), regions))
+        """Text and image of a packed batch by themselves; with `merged_attention`, no more than embedded."""
+        return self._encode(batch, None, frozenset(LOSSES))
+
+    def _encode(self, batch: Batch, table: Table | None, learns: frozenset[LossName]) -> Encoded:
+        """As `encode`, as far as the losses of `learns` look at it."""
+        joint = bool(learns.difference(FIRST_STAGE_LOSSES))
+        phrases = _masked(batch.phrase_labels, "mcr_s" in learns)
+        tags = Sequences(_masked(batch.tag_labels, "mcr_v" in learns), batch.tag_lengths)
+        regions = Sequences(torch.full_like(batch.features[:, 0], joint, dtype=torch.bool), batch.region_counts)
+        return Encoded(
+            self.bert.text(batch.text_ids, batch.text_lengths, table, None if joint else phrases),
+            *self.bert.image(
+                self.bert.tags(batch.tag_ids, batch.tag_lengths, table),
+                self.bert.regions(batch.features, batch.geometry, batch.region_counts),
+                tags.then(regions).states,
+            ),
+        )
+
+    def _joint_places(self, meeting: Meeting, joined: Sequences, learns: frozenset[LossName]) -> Tensor | None:
+        """bool [M]: which places of the multi-modal encoder's output losses look at, besides `[CLS]`; None for all."""
+        batch, configuration = meeting.batch, self.configuration
+        if "wpg" in learns and configuration.grounding_layer == configuration.joint_layers - 1:
+            return None
+        text = Sequences(_masked(batch.word_labels, "mlm" in learns), batch.text_lengths)
+        regions = Sequences(torch.zeros_like(batch.features[:, 0], dtype=torch.bool), batch.region_counts)
+        if meeting.with_tags:
+            text = Sequences(text.states | _masked(batch.phrase_labels, "mcr_s" in learns), text.lengths)
+            text = text.then(Sequences(_masked(batch.tag_labels, "mcr_v" in learns), batch.tag_lengths))
+        matched = text.then(regions).states
+        return torch.cat([matched, matched.new_zeros(len(joined.states) - len(matched))])
 
     def _check(self, batch: Batch) -> None:
-        if batch.packed:
-            raise InputError("the batch is packed", "Collate with packed=False: the model takes padded batches.")
-        longest = max(batch.text_ids.shape[1], batch.tag_ids.shape[1])
+        longest = int(torch.cat([batch.text_lengths, batch.tag_lengths]).max())
         if longest > self.configuration.positions:
             raise InputError(
                 f"a sequence of {longest} places has more than the model's {self.configuration.positions} positions",
                 "Collate shorter ones.",
             )
 
-    def _meet(self, batch: Batch, *, seed: int, step: int) -> Meeting:
-        """Text and image encoded and compared by eq. 4; without VSC nobody has learned to compare, and all are equal."""
-        encoded = self.encode(batch)
+    def _meet(self, batch: Batch, encoded: Encoded, *, seed: int, step: int) -> Meeting:
+        """Text and image compared by eq. 4; without VSC nobody has learned to compare, and all are equal."""
         peers = Peers.everyone() if self.configuration.negatives == "global" else Peers.alone()
         rivals = Rivals.among(peers, batch.image_ids, batch.weights)
         if "vsc" in self.configuration.losses:
-            images = self.bert.vis_proj(encoded.tags.states[:, 0])
-            texts = self.bert.txt_proj(encoded.text.states[:, 0])
+            images, texts = self.bert.vis_proj(encoded.tags.first), self.bert.txt_proj(encoded.text.first)
             scale = similarity_scale(self.logit_scale, self.configuration.max_similarity_scale)
             similar = similarities(images, texts, scale, peers)
         else:
             equal = torch.zeros(rivals.negative.shape, device=rivals.negative.device)
             similar = Similarities(equal, equal)
-        return Meeting(batch, encoded, rivals, similar, seed, step)
+        lengths = peers.gather(torch.stack([batch.text_lengths, batch.phrase_counts, batch.tag_lengths], dim=1))
+        return Meeting(batch, encoded, rivals, similar, lengths, self.configuration.merged_attention, seed, step)
 
     def _pairs(self, meeting: Meeting, learns: frozenset[LossName]) -> Pairs:
         """The pairs to encode jointly: [q]."""
@@ -182,70 +179,76 @@ class Mvptr(nn.Module):
         return Pairs(*(torch.cat(parts) for parts in zip(matched, mismatched, strict=True)))
 
     def _joint_losses(
-        self, meeting: Meeting, pairs: Pairs, joint: Sequences, learns: frozenset[LossName], words: Tensor
+        self,
+        meeting: Meeting,
+        pairs: Pairs,
+        joint: Sequences,
+        matched: Encoded,
+        learns: frozenset[LossName],
+        table: Table,
     ) -> dict[LossName, Loss]:
-        """MLM and ITM of the multi-modal encoder's output `joint` [q, ...]; `words` [V, D] are rows of the table."""
+        """MLM and ITM of the multi-modal encoder's output for the q `pairs`, of which n are `matched`."""
         found: dict[LossName, Loss] = {}
         if "mlm" in learns:
             labels = meeting.batch.word_labels
-            sample, place = (labels != IGNORED).nonzero(as_tuple=True)
-            # Matched pairs come first, and texts first in each, so places are those of the batch.
-            logits = self.cls.predictions(joint.states[sample, place], words)
-            found["mlm"] = masked_words(logits, labels[sample, place])
+            places = (labels != IGNORED).nonzero()[:, 0]
+            logits = self.cls.predictions(matched.text.states.index_select(0, places), table.words)
+            found["mlm"] = masked_words(logits, labels[places])
         if "itm" in learns:
             is_match = (torch.arange(len(pairs.weights), device=pairs.weights.device) < len(meeting.batch)).long()
-            found["itm"] = matching(self.cls.seq_relationship(self.bert.pooler(joint.states)), pairs, is_match)
+            found["itm"] = matching(self.cls.seq_relationship(self.bert.pooler(joint.first)), pairs, is_match)
         return found
 
     def _grounding_loss(self, meeting: Meeting, pairs: Pairs, joint: Sequences) -> Loss:
-        """WPG on `joint` [q, ...], the grounding layer's output."""
+        """WPG on the grounding layer's output for the q `pairs`."""
         count = len(meeting.batch)
+        matched = Pairs(*(part[:count] for part in pairs))
         if self.configuration.wpg_negatives == "itm":
             others, apart = Pairs(*(part[count:] for part in pairs)), joint.rows(slice(count, None))
         else:
             others = other_images(meeting.similar, meeting.rivals, seed=meeting.seed, step=meeting.step)
-            joined = meeting.joined(others, with_tags=self.configuration.merged_attention)
             halfway = self.configuration.grounding_layer
-            apart = self.bert.mul_encoder.outputs(joined, {halfway})[halfway]
-        phrases = meeting.rivals.peers.gather(phrase_places(meeting.batch))  # [N, T]
-        matched = self._grounded(meeting, joint.rows(slice(count)), phrases[meeting.rivals.own], "matched")
-        mismatched = self._grounded(meeting, apart, phrases[others.texts], "mismatched")
-        return grounded(matched, mismatched, others.texts, others.weights, meeting.rivals.peers)
+            apart = self.bert.mul_encoder.outputs(meeting.joined(others), {halfway})[halfway]
+        right = self._grounded(meeting, joint.rows(slice(count)), matched, "matched")
+        wrong = self._grounded(meeting, apart, others, "mismatched")
+        return grounded(right, wrong, others.texts, others.weights, meeting.rivals.peers)
 
-    def _grounded(self, meeting: Meeting, joint: Sequences, phrases: Tensor, name: str) -> Grounding:
-        """Eq. 6 for n pairs; `phrases` bool [n, T], `name` goes into what is drawn."""
+    def _grounded(self, meeting: Meeting, joint: Sequences, pairs: Pairs, name: str) -> Grounding:
+        """Eq. 6 for `pairs`, encoded as `joint`; `name` goes into what is drawn."""
         best, draws = self.configuration.wpg_best_regions, None
-        if best > 1:
-            draws = drawn(*phrases.shape, "region", name, meeting.seed, meeting.step).to(phrases.device)
-        parts = meeting.parted(joint, with_tags=self.configuration.merged_attention)
-        return grounding(parts.text.states, parts.regions.states, phrases, parts.regions.mask, draws, best)
+        (phrases, phrase_mask), (regions, region_mask) = (
+            part.padded() for part in meeting.phrases_and_regions(joint, pairs)
+        )
+        if best > 1:  # by a phrase's number in its text, whatever the most phrases are here
+            draws = drawn(len(pairs.texts), self.configuration.positions, "region", name, meeting.seed, meeting.step)
+            draws = draws[:, : phrases.shape[1]].to(phrases.device)
+        return grounding(phrases, regions, phrase_mask, region_mask, draws, best)
 
     def _concept_losses(
-        self, batch: Batch, encoded: Encoded, learns: frozenset[LossName], words: Tensor, phrases: Tensor
+        self, batch: Batch, encoded: Encoded, learns: frozenset[LossName], table: Table
     ) -> dict[LossName, Loss]:
-        """MCR of tags and phrases; `words` [V, D] and `phrases` [F, D] are rows of the table."""
+        """MCR of tags and phrases."""
         found: dict[LossName, Loss] = {}
-        for name, states, labels, head, rows in (
-            ("mcr_v", encoded.tags.states, batch.tag_labels, self.half_mlm, words),
-            ("mcr_s", encoded.text.states, batch.phrase_labels, self.phrase_mcr, phrases),
+        for name, given, labels, head, rows in (
+            ("mcr_v", encoded.tags, batch.tag_labels, self.half_mlm, table.words),
+            ("mcr_s", encoded.text, batch.phrase_labels, self.phrase_mcr, table.phrases),
         ):
             if name in learns:
-                sample, place = (labels != IGNORED).nonzero(as_tuple=True)
-                logits = head(states[sample, place], rows)
+                places = (labels != IGNORED).nonzero()[:, 0]
+                sample = owners(given.lengths, len(labels))[places]
+                logits = head(given.states.index_select(0, places), rows)
                 match = self.configuration.match_concepts
-                found[name] = recovered_concepts(logits, labels[sample, place], sample, len(labels), match=match)
+                found[name] = recovered_concepts(logits, labels[places], sample, len(batch), match=match)
         return found
 
 
-def phrase_places(batch: Batch) -> Tensor:
-    """bool [n, T]: where a padded batch's phrases are, the last places before `[SEP]`."""
-    end = (batch.text_lengths - 1)[:, None]
-    place = torch.arange(batch.text_ids.shape[1], device=end.device)
-    return (place >= end - batch.phrase_counts[:, None]) & (place < end)
+def _masked(labels: Tensor, learned: bool) -> Tensor:
+    """bool [M]: where something is to be recovered; nowhere, if nothing is `learned` from it."""
+    return (labels != IGNORED) & learned
 
 
-def _initialize(module: nn.Module) -> None:
+def _initialize(module: nn.Module, deviation: float) -> None:
     if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=INITIAL_DEVIATION)
+        nn.init.normal_(module.weight, std=deviation)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)

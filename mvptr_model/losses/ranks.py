@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor
 
+from mvptr_model.sequences import Sequences, ranges
 from mvptr_model.stream import keyed
 
 
@@ -49,6 +51,18 @@ class Peers:
         if own.dtype == torch.bool:  # which not every backend sends
             return _Gather.apply(own.to(torch.uint8), self).bool()
         return _Gather.apply(own, self)
+
+    def gather_sequences(self, own: Sequences) -> Sequences:
+        """n sequences of each rank -> N; each rank may have another number of places."""
+        if self.count == 1:
+            return own
+        lengths = self.gather(own.lengths)
+        places = lengths.view(self.count, -1).sum(dim=1)
+        most = int(places.max())
+        # As many of each rank, the form in which they can be sent; then without what was filled up.
+        sent = self.gather(F.pad(own.states, (0, 0, 0, most - len(own.states))))
+        first = torch.arange(self.count, device=places.device) * most
+        return Sequences(sent.index_select(0, ranges(first, places)), lengths)
 
 
 class _Gather(torch.autograd.Function):
@@ -96,6 +110,11 @@ def drawn(pairs: int, each: int, *key: int | str) -> Tensor:
     place = np.arange(pairs * each).reshape(pairs, each) + Peers.everyone().rank * pairs * each
     numbers = keyed.mixed(np.uint64(keyed.key(*key)), place)
     return torch.from_numpy((numbers >> np.uint64(32)) * 2.0**-32)
+
+
+def not_narrowed(values: Tensor) -> torch.autocast:
+    """A context in which products are computed as wide as their factors, autocast or not."""
+    return torch.autocast(values.device.type, enabled=False)
 
 
 def widened(values: Tensor) -> Tensor:

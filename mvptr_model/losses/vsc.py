@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mvptr_model.losses.ranks import Loss, Peers, mean, widened
+from mvptr_model.losses.ranks import Loss, Peers, mean, not_narrowed, widened
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +57,8 @@ def similarities(images: Tensor, texts: Tensor, scale: Tensor, peers: Peers) -> 
     both = torch.stack([F.normalize(widened(images), dim=-1), F.normalize(widened(texts), dim=-1)], dim=1)  # [n, 2, D]
     all_images, all_texts = peers.gather(both).unbind(dim=1)  # [N, D]
     own_images, own_texts = both.unbind(dim=1)
-    return Similarities(scale * own_images @ all_texts.T, scale * own_texts @ all_images.T)
+    with not_narrowed(images):
+        return Similarities(scale * own_images @ all_texts.T, scale * own_texts @ all_images.T)
 
 
 def contrastive(found: Similarities, rivals: Rivals) -> Loss:

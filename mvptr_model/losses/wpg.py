@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mvptr_model.losses.ranks import Loss, Peers, mean, widened
+from mvptr_model.losses.ranks import Loss, Peers, mean, not_narrowed, widened
 
 #: Eq. 7: how much better a text's own image has to be.
 MARGIN = 0.2
@@ -36,7 +36,8 @@ def grounding(
     bool [q, R] are there. With `draws` [q, T] in [0, 1), one of the `best` greatest counts in place of the greatest (the
     released code, with 3).
     """
-    cosines = F.normalize(widened(text), dim=-1) @ F.normalize(widened(regions), dim=-1).mT  # [q, T, R]
+    with not_narrowed(text):
+        cosines = F.normalize(widened(text), dim=-1) @ F.normalize(widened(regions), dim=-1).mT  # [q, T, R]
     cosines = cosines.masked_fill(~region_mask[:, None], _NEVER)
     known = phrase_mask.any(dim=1) & region_mask.any(dim=1)
     if not regions.shape[1]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mvptr_model.ablations import ablated, without_phrases, without_tags
+from mvptr_model.ablations import ablated, phrase_places, without_phrases, without_tags
 from mvptr_model.configuration import FIRST_STAGE_LOSSES, LOSSES
 from mvptr_model.masking import IGNORED
-from mvptr_model.model import phrase_places
+from mvptr_model.sequences import Sequences
 from tests.mvptr_model.random_batches import SEP, random_batch, small_configuration, small_model
 
 MERGED = ("mcr_v", "mcr_s", "wpg", "mlm", "itm")
@@ -53,25 +53,27 @@ def test_each_loss_alone(loss: str) -> None:
 
 def test_texts_without_phrases() -> None:
     batch = random_batch(4, 6, empty=1)
-    plain = without_phrases(batch)
+    plain = without_phrases(batch.without_padding())
+    ids, labels = (Sequences(values, plain.text_lengths).padded()[0] for values in (plain.text_ids, plain.word_labels))
     for slot in range(6):
         words = int(batch.text_lengths[slot] - batch.phrase_counts[slot])
         assert plain.text_lengths[slot] == words
-        row = plain.text_ids[slot, :words].tolist()
-        assert row == [*batch.text_ids[slot, : words - 1].tolist(), SEP]
+        assert ids[slot, :words].tolist() == [*batch.text_ids[slot, : words - 1].tolist(), SEP]
+        assert torch.equal(labels[slot, :words], batch.word_labels[slot, :words])
     assert not phrase_places(plain).any()
+    assert not len(plain.phrase_pieces)
     assert (plain.phrase_labels == IGNORED).all()
-    assert torch.equal(plain.word_labels, batch.word_labels)
 
 
 def test_images_without_tags() -> None:
     batch = random_batch(4, 6)
-    plain = without_tags(batch)
-    assert plain.tag_ids.tolist() == [[int(batch.tag_ids[0, 0]), SEP]] * 6
-    assert plain.tag_mask.all()
+    plain = without_tags(batch.without_padding())
+    assert plain.tag_ids.tolist() == [int(batch.tag_ids[0, 0]), SEP] * 6
+    assert plain.tag_lengths.tolist() == [2] * 6
+    assert plain.tag_of_piece.tolist() == [-1] * 12
     assert (plain.tag_labels == IGNORED).all()
 
 
 def test_nothing_is_taken_from_a_full_model() -> None:
-    batch = random_batch(0, 3)
+    batch = random_batch(0, 3).without_padding()
     assert ablated(batch, small_configuration()) is batch

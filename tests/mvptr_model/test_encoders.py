@@ -1,4 +1,4 @@
-"""The stacks against transformers' BERT with the same weights; regions; padding."""
+"""The stacks against transformers' BERT with the same weights; regions; places that nobody looks at."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import nn
 from transformers import BertConfig, BertModel
 
 from mvptr_model.configuration import ModelConfiguration
-from mvptr_model.encoders import Embeddings, Encoder, Encoders, Pooler, Sequences
+from mvptr_model.encoders import Embeddings, Encoder, Encoders, Pooler
+from mvptr_model.sequences import Sequences
 
 ROWS, SIZE, LAYERS = 50, 48, 3
 SMALL = ModelConfiguration(
@@ -68,39 +69,61 @@ def test_equal_to_bert(segment: int) -> None:
     expected = reference(
         ids, attention_mask=mask.long(), token_type_ids=torch.full_like(ids, segment), output_hidden_states=True
     )
-    embedded = Sequences(model.embeddings(ids, segment), mask)
+    embedded = model.embeddings(ids[mask], lengths, segment)
     found = [embedded, *model.encoder.outputs(embedded, range(LAYERS)).values()]
     assert len(found) == len(expected.hidden_states) == LAYERS + 1
     for layer, states in zip(found, expected.hidden_states, strict=True):
-        torch.testing.assert_close(layer.states[mask], states[mask], atol=1e-5, rtol=1e-5)
-    pooled = model.pooler(found[-1].states)
+        torch.testing.assert_close(layer.states, states[mask], atol=1e-5, rtol=1e-5)
+    pooled = model.pooler(found[-1].first)
     torch.testing.assert_close(pooled, expected.pooler_output, atol=1e-5, rtol=1e-5)
 
-    (pooled.sum() + found[-1].states[mask].square().sum()).backward()
+    (pooled.sum() + found[-1].states.square().sum()).backward()
     (expected.pooler_output.sum() + expected.last_hidden_state[mask].square().sum()).backward()
     gradients = {name: parameter.grad for name, parameter in reference.named_parameters()}
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, gradients[name], atol=1e-4, rtol=1e-4, msg=name)
 
 
-@given(st.integers(1, 6), st.integers(0, 5), st.integers(0, 2**16))
+lengths_of_sequences = st.lists(st.integers(1, 6), min_size=1, max_size=4)
+
+
+def random_sequences(lengths: list[int]) -> Sequences:
+    return Sequences(torch.randn(sum(lengths), SIZE, dtype=torch.float64, requires_grad=True), torch.tensor(lengths))
+
+
+@given(lengths_of_sequences, st.integers(0, 2**16))
 @settings(max_examples=20)
-def test_padding_changes_nothing(length: int, padding: int, seed: int) -> None:
+def test_sequences_do_not_see_each_other(lengths: list[int], seed: int) -> None:
     torch.manual_seed(seed)
-    encoder = Encoder(SMALL, 1).double().eval()
-    states = torch.randn(2, length + padding, SIZE, dtype=torch.float64)
-    alone = encoder(Sequences(states[:, :length], torch.ones(2, length, dtype=torch.bool)))
-    padded = encoder(Sequences(states, torch.arange(length + padding).expand(2, -1) < length))
-    torch.testing.assert_close(padded.states[:, :length], alone.states)
-    assert not padded.states[:, length:].any()
+    encoder, sequences = Encoder(SMALL, 1).double().eval(), random_sequences(lengths)
+    together = encoder(sequences).states.split(lengths)
+    for number, found in enumerate(together):
+        torch.testing.assert_close(encoder(sequences.rows(torch.tensor([number]))).states, found)
+
+
+@given(lengths_of_sequences, st.integers(0, 2**16))
+@settings(max_examples=20)
+def test_some_places_only(lengths: list[int], seed: int) -> None:
+    """The same states there, the same gradients of everything, and zeros elsewhere; a first place is always there."""
+    torch.manual_seed(seed)
+    encoder, sequences = Encoder(SMALL, 2).double().eval(), random_sequences(lengths)
+    asked = torch.rand(sum(lengths)) < 0.5
+    there = asked.index_fill(0, sequences.starts, True)
+    some, whole = encoder(sequences, only=asked).states, encoder(sequences).states
+    assert not some[~there].any()
+    torch.testing.assert_close(some[there], whole[there])
+    given_to = [sequences.states, *encoder.parameters()]
+    of_some, of_whole = (torch.autograd.grad(found[there].square().sum(), given_to) for found in (some, whole))
+    for one, other in zip(of_some, of_whole, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("normalized", [True, False])
 def test_regions_have_neither_position_nor_segment(normalized: bool) -> None:
     torch.manual_seed(1)
     encoders = Encoders(ModelConfiguration.preset("paper", **{**_sizes(), "region_layernorm": normalized})).eval()
-    features, geometry = torch.randn(2, 3, 4), torch.rand(2, 3, 6)
-    found = encoders.regions(features, geometry, torch.ones(2, 3, dtype=torch.bool)).states
+    features, geometry = torch.randn(6, 4), torch.rand(6, 6)
+    found = encoders.regions(features, geometry, torch.tensor([4, 2])).states
     projection = encoders.img_embedding
     expected = torch.cat([features, geometry], dim=-1) @ projection.weight.T + projection.bias
     if normalized:
@@ -112,17 +135,14 @@ def test_tags_and_regions_see_each_other() -> None:
     """The visual encoder takes both as one sequence: `[CLS] tags [SEP]`, then regions."""
     torch.manual_seed(1)
     encoders = Encoders(SMALL).eval()
-    tags = encoders.tags(torch.tensor([[2, 7, 3]]), torch.ones(1, 3, dtype=torch.bool))
-    features, geometry = torch.randn(1, 4, 4), torch.rand(1, 4, 6)
-    regions = encoders.regions(features, geometry, torch.tensor([[True, True, True, False]]))
+    tags = encoders.tags(torch.tensor([2, 7, 3, 2, 3]), torch.tensor([3, 2]))
+    regions = encoders.regions(torch.randn(4, 4), torch.rand(4, 6), torch.tensor([1, 3]))
     encoded_tags, encoded_regions = encoders.image(tags, regions)
-    together = Sequences(
-        torch.cat([tags.states, regions.states], dim=1), torch.tensor([[True, True, True, True, True, True, False]])
-    )
-    expected = encoders.vis_encoder(together).states
-    torch.testing.assert_close(encoded_tags.states, expected[:, :3])
-    torch.testing.assert_close(encoded_regions.states, expected[:, 3:])
-    assert encoded_regions.mask.tolist() == [[True, True, True, False]]
+    order = [tags.states[:3], regions.states[:1], tags.states[3:], regions.states[1:]]
+    expected = encoders.vis_encoder(Sequences(torch.cat(order), torch.tensor([4, 5]))).states
+    torch.testing.assert_close(encoded_tags.states, expected[[0, 1, 2, 4, 5]])
+    torch.testing.assert_close(encoded_regions.states, expected[[3, 6, 7, 8]])
+    assert encoded_regions.lengths.tolist() == [1, 3]
 
 
 def test_merged_attention_has_one_stack_of_all_layers() -> None:
@@ -138,7 +158,7 @@ def test_merged_attention_has_one_stack_of_all_layers() -> None:
 def test_dropout_is_for_training_alone() -> None:
     torch.manual_seed(0)
     encoder = Encoder(SMALL, 1)
-    sequences = Sequences(torch.randn(1, 4, SIZE), torch.ones(1, 4, dtype=torch.bool))
+    sequences = Sequences(torch.randn(4, SIZE), torch.tensor([4]))
     trained = [encoder(sequences).states for _ in range(2)]
     encoder.eval()
     evaluated = [encoder(sequences).states for _ in range(2)]

@@ -22,9 +22,10 @@ from mvptr_data.detectors import Regions
 from mvptr_data.errors import DamagedFileError, FormatVersionError, InputError, MvptrError
 from mvptr_data.phrases import PhraseVocabulary
 from mvptr_data.storage import Store
-from mvptr_model.batch import Batch, starts
+from mvptr_model.batch import Batch
 from mvptr_model.inputs import Collator, InputSettings
 from mvptr_model.masking import IGNORED, MaskingSettings
+from mvptr_model.sequences import bounds
 from mvptr_model.stream.batches import NO_ITEM, Item
 from mvptr_model.stream.reader import ShardReader
 from mvptr_model.stream.shard import FieldFiles, OpenShard
@@ -199,7 +200,7 @@ def test_regions_are_the_stored_ones_the_first_fifty(tmp_path: Path, packed: boo
     for number, count in enumerate(counts):
         stored, kept = some_regions(["man"] * count, count), min(count, 50)
         if packed:
-            first, last = starts(batch.region_counts)[number : number + 2].tolist()
+            first, last = bounds(batch.region_counts)[number : number + 2].tolist()
             features, boxes = batch.features[first:last], batch.geometry[first:last]
         else:
             features, boxes = batch.features[number, :kept], batch.geometry[number, :kept]
@@ -267,8 +268,8 @@ def test_packed_is_padded_without_the_padding(
     for name, value in tensors(padded).items():
         assert torch.equal(tensors(packed)[name], value[masks[name]] if name in masks else value), name
     for lengths in (packed.text_lengths, packed.tag_lengths, packed.region_counts):
-        bounds = starts(lengths)
-        assert bounds.dtype == torch.int32 and torch.equal(bounds.diff().long(), lengths) and bounds[0] == 0
+        ends = bounds(lengths)
+        assert torch.equal(ends.diff(), lengths) and ends[0] == 0
     assert packed.nbytes < padded.nbytes
 
 

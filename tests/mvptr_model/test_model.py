@@ -18,12 +18,13 @@ from torch import Tensor
 from mvptr_data.errors import InputError
 from mvptr_model.batch import Batch
 from mvptr_model.configuration import FIRST_STAGE_LOSSES, LOSSES
+from mvptr_model.encoders import Encoder
 from mvptr_model.inputs import Collator
 from mvptr_model.losses.itm import mismatched_pairs, other_images
 from mvptr_model.losses.ranks import Peers
 from mvptr_model.losses.vsc import Rivals, similarities
 from mvptr_model.masking import IGNORED, MaskingSettings
-from mvptr_model.model import Mvptr, phrase_places
+from mvptr_model.model import Mvptr
 from mvptr_model.stream.batches import StreamSpec
 from mvptr_model.stream.loader import StreamLoader
 from mvptr_model.stream.reader import ShardReader
@@ -49,28 +50,25 @@ class Alone:
         words, tags, regions = (int(n[slot]) for n in (batch.text_lengths, batch.tag_lengths, batch.region_counts))
         self.word_labels, self.phrase_labels = batch.word_labels[slot, :words], batch.phrase_labels[slot, :words]
         self.tag_labels = batch.tag_labels[slot, :tags]
-        self.phrases = phrase_places(batch)[slot, :words]
-        self.text = bert.text(batch.text_ids[slot : slot + 1, :words], _all(words))
-        embedded = bert.tags(batch.tag_ids[slot : slot + 1, :tags], _all(tags))
-        features, geometry = (values[slot : slot + 1, :regions] for values in (batch.features, batch.geometry))
-        self.tags, self.regions = bert.image(embedded, bert.regions(features, geometry, _all(regions)))
+        count = int(batch.phrase_counts[slot])
+        self.phrases = slice(words - 1 - count, words - 1)
+        self.text = bert.text(batch.text_ids[slot, :words], torch.tensor([words]))
+        embedded = bert.tags(batch.tag_ids[slot, :tags], torch.tensor([tags]))
+        features, geometry = (values[slot, :regions] for values in (batch.features, batch.geometry))
+        self.tags, self.regions = bert.image(embedded, bert.regions(features, geometry, torch.tensor([regions])))
 
     def with_image_of(self, other: Alone) -> list[Tensor]:
         """Each layer's output for this text and another pair's image: [T + R, D]."""
         layers = range(self.model.configuration.joint_layers)
         found = self.model.bert.mul_encoder.outputs(self.text.then(other.regions), layers)
-        return [found[layer].states[0] for layer in layers]
+        return [found[layer].states for layer in layers]
 
     def grounding(self, joint: Tensor) -> float | None:
         """Eq. 6 of a text and an image; None where it is not defined."""
-        phrases, regions = joint[: len(self.phrases)][self.phrases], joint[len(self.phrases) :]
+        phrases, regions = joint[self.phrases], joint[len(self.word_labels) :]
         if not len(phrases) or not len(regions):
             return None
         return torch.cosine_similarity(phrases[:, None], regions[None], dim=-1).max(dim=1).values.mean().item()
-
-
-def _all(places: int) -> Tensor:
-    return torch.ones(1, places, dtype=torch.bool)
 
 
 def _mean(values: list[float]) -> float:
@@ -105,13 +103,13 @@ def test_equal_to_each_pair_encoded_by_itself(seed: int, wpg_negatives: str) -> 
         tags, said = [], []
         for one in alone:
             chosen = one.tag_labels != IGNORED
-            tags += recovery(model.half_mlm(one.tags.states[0, chosen], words).log_softmax(1), one.tag_labels[chosen])
+            tags += recovery(model.half_mlm(one.tags.states[chosen], words).log_softmax(1), one.tag_labels[chosen])
             chosen = one.phrase_labels != IGNORED
-            logits = model.phrase_mcr(one.text.states[0, chosen], phrases)
+            logits = model.phrase_mcr(one.text.states[chosen], phrases)
             said += recovery(logits.log_softmax(1), one.phrase_labels[chosen])
         expected["mcr_v"], expected["mcr_s"] = _mean(tags), _mean(said)
-        images = model.bert.vis_proj(torch.cat([one.tags.states[:, 0] for one in alone]))
-        texts = model.bert.txt_proj(torch.cat([one.text.states[:, 0] for one in alone]))
+        images = model.bert.vis_proj(torch.cat([one.tags.first for one in alone]))
+        texts = model.bert.txt_proj(torch.cat([one.text.first for one in alone]))
         scale, peers = model.logit_scale.exp(), Peers.alone()
         rivals = Rivals.among(peers, batch.image_ids[:6], batch.weights[:6])
         similar = similarities(images, texts, scale, peers)
@@ -196,7 +194,7 @@ def test_merged_attention_equals_each_pair_encoded_by_itself() -> None:
         rows = model.bert.embeddings.word_embeddings.weight[:WORDS]
         tags, words = [], []
         for one in (Alone(model, batch, slot) for slot in range(5)):
-            joint = model.bert.mul_encoder(one.text.then(one.tags).then(one.regions)).states[0]
+            joint = model.bert.mul_encoder(one.text.then(one.tags).then(one.regions)).states
             chosen, said = one.tag_labels != IGNORED, one.word_labels != IGNORED
             seen = joint[len(said) : len(said) + len(chosen)]
             tags += recovery(model.half_mlm(seen[chosen], rows).log_softmax(1), one.tag_labels[chosen])
@@ -227,13 +225,77 @@ def test_it_learns() -> None:
         assert last[name] < value / 2, name
 
 
-def test_half_precision() -> None:
-    """Losses are computed in float32, and near those of a wider model."""
+#: Changes to the small configuration: what is computed, and where, differs in each.
+VARIETY: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "official": {"preset": "official"},
+    "no tags": {"inputs": ("w", "c", "r"), "losses": ("mcr_s", "vsc", "wpg", "itm", "mlm")},
+    "no phrases": {"inputs": ("w", "r", "t"), "losses": ("mcr_v", "vsc", "itm", "mlm")},
+    "grounded last": {"wpg_layer": 2},
+    "own V'": {"wpg_negatives": "own"},
+    "merged": {"merged_attention": True, "losses": ("mcr_v", "mcr_s", "wpg", "itm", "mlm")},
+}
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("changes", VARIETY.values(), ids=VARIETY)
+def test_packed_equals_padded(changes: dict[str, Any], stage: int) -> None:
+    """Losses, accuracies and gradients, of a padded batch with whatever in its padding, to 1e-10."""
+    model = small_model(small_configuration(**changes))
+    batch = random_batch(1, 6, images=5, empty=1)
+    filled = replace(
+        batch,
+        text_ids=batch.text_ids.where(batch.text_mask, 7),
+        tag_ids=batch.tag_ids.where(batch.tag_mask, 7),
+        features=batch.features.where(batch.region_mask[..., None], torch.nan),
+    )
+    packed = batch.without_padding()
+    assert packed.packed and packed.without_padding() is packed
+    found = []
+    for form in (filled, packed):
+        model.zero_grad()
+        outcome = model(form, stage=stage, seed=2, step=1)
+        outcome.total.backward()
+        gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+        found.append(
+            {**outcome.losses, **{f"{name} accuracy": v for name, v in outcome.accuracies.items()}, **gradients}
+        )
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("changes", VARIETY.values(), ids=VARIETY)
+def test_places_left_out_change_nothing(changes: dict[str, Any], stage: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same losses and gradients when every layer computes every place."""
+    model, batch = small_model(small_configuration(**changes)), random_batch(1, 6, images=5)
+    found, outputs = [], Encoder.outputs
+    for everywhere in (False, True):
+        if everywhere:
+            monkeypatch.setattr(
+                Encoder, "outputs", lambda self, sequences, wanted, only=None: outputs(self, sequences, wanted)
+            )
+        model.zero_grad()
+        outcome = model(batch, stage=stage, seed=2, step=1)
+        outcome.total.backward()
+        gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+        found.append({**outcome.losses, **gradients})
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("how", ["bfloat16", "float16", "autocast"])
+@pytest.mark.parametrize("stage", [1, 2])
+def test_half_precision(how: str, stage: int) -> None:
+    """Losses are computed in float32, and near those of a wider model; gradients are finite."""
     batch = random_batch(0, 6)
-    wide = small_model()(batch, stage=2).losses
-    for name, value in small_model().bfloat16()(batch, stage=2).losses.items():
+    wide = small_model()(batch, stage=stage).losses
+    model = small_model().float() if how == "autocast" else small_model().to(getattr(torch, how))
+    with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
+        outcome = model(batch, stage=stage)
+    outcome.total.backward()
+    for name, value in outcome.losses.items():
         assert value.dtype == torch.float32, name
         torch.testing.assert_close(value.double(), wide[name], rtol=0.1, atol=0.05)
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
 
 
 def test_a_batch_of_the_stream(published: Path) -> None:
@@ -265,12 +327,11 @@ def test_a_batch_of_the_stream(published: Path) -> None:
 
 def test_what_it_does_not_take() -> None:
     model, batch = small_model(), random_batch(0, 2)
-    with pytest.raises(InputError, match="packed"):
-        model(replace(batch, packed=True), stage=1)
     with pytest.raises(InputError, match="stage is 0"):
         model(batch, stage=0)
-    short = small_model(small_configuration(positions=13))
-    with pytest.raises(InputError, match="14 places"):
+    longest = int(batch.text_lengths.max())
+    short = small_model(small_configuration(positions=longest - 1))
+    with pytest.raises(InputError, match=f"{longest} places"):
         short(batch, stage=1)
 
 

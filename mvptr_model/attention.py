@@ -1,0 +1,62 @@
+"""Full attention within each of many sequences of different lengths, by what is fastest on a device.
+
+Shape legend: n sequences, M places of all of them, Q places that ask (all, or some of each sequence), L and A the most of either
+that a sequence has, h heads, d size of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mvptr_model.sequences import Padding, bounds
+
+#: Queries [Q, h, d], keys and values [M, h, d], a dropout probability -> what each asking place sees, [Q, h, d].
+Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+
+
+def attend_within(lengths: Tensor, asking: Tensor | None = None) -> Attend:
+    """Each place of a sequence asks all of it. `lengths` int64 [n]; `asking` int64 [n], at least 1: how many of a sequence's
+    places ask, all of them by default. Whoever asks is to be in the order of the sequences."""
+    return (nested if lengths.device.type == "cuda" else padded)(lengths, lengths if asking is None else asking)
+
+
+def nested(lengths: Tensor, asking: Tensor) -> Attend:
+    """By torch's nested tensors: fused kernels on a CUDA device, without padding."""
+    asked, asks = _Jagged(lengths), _Jagged(asking)
+
+    def attend(queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
+        found = F.scaled_dot_product_attention(asks(queries), asked(keys), asked(values), dropout_p=dropout)
+        return found.transpose(1, 2).values()
+
+    return attend
+
+
+class _Jagged:
+    """Makes nested tensors [n, h, L, d] of [M, h, d]."""
+
+    def __init__(self, lengths: Tensor) -> None:
+        self._bounds = bounds(lengths)
+        self._longest = int(lengths.max())
+
+    def __call__(self, states: Tensor) -> Tensor:
+        # The shortest is only asked whether it is empty, which is not worth waiting for the device.
+        jagged = torch.nested.nested_tensor_from_jagged(states, self._bounds, min_seqlen=1, max_seqlen=self._longest)
+        return jagged.transpose(1, 2)
+
+
+def padded(lengths: Tensor, asking: Tensor) -> Attend:
+    """By batched products of rectangles [L, d] and [A, d]."""
+    asked, asks = Padding(lengths), Padding(asking)
+
+    def attend(queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
+        queries = asks.padded(queries).transpose(1, 2)  # [n, h, A, d]
+        keys, values = (asked.padded(states).transpose(1, 2) for states in (keys, values))  # [n, h, L, d]
+        seen = None if asked.is_full else asked.mask[:, None, None]
+        found = F.scaled_dot_product_attention(queries, keys, values, seen, dropout)
+        return asks.unpadded(found.transpose(1, 2))
+
+    return attend
