@@ -1,0 +1,47 @@
+"""Masked words recovered from text and image (MVPTR 3.3.4).
+
+Shape legend: m masked words, V word pieces.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from mvptr_model.ablations import ablated
+from mvptr_model.evaluation.encoding import encode_pairs, measuring
+from mvptr_model.evaluation.held_out import HeldOut
+from mvptr_model.masking import IGNORED
+from mvptr_model.model import Mvptr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveredWords:
+    """`accuracy`: the share of masked `words` whose best-scored word piece is the right one. `chance`: the share that one and
+    the same answer gets right, the most frequent among them."""
+
+    words: int
+    accuracy: float
+    chance: float
+
+
+def recover_words(model: Mvptr, data: HeldOut, *, batch: int = 256) -> RecoveredWords:
+    """Masked language modelling on `data`, which has to mask. Accuracies are 0 where nothing is masked."""
+    last = model.configuration.joint_layers - 1
+    rows = model.bert.embeddings.word_embeddings.weight[: model.configuration.word_rows]
+    right, labels = [], []
+    with measuring(model) as device:
+        for part in data.text_batches(batch):
+            part = part.to(device)
+            words = ablated(part, model.configuration).word_labels
+            masked = words != IGNORED
+            text, _ = encode_pairs(model, part, last)
+            best = model.cls.predictions(text.states[masked], rows).argmax(dim=1)
+            right.append((best == words[masked]).cpu())
+            labels.append(words[masked].cpu())
+    found, of = torch.cat(right), torch.cat(labels)
+    if not len(of):
+        return RecoveredWords(words=0, accuracy=0.0, chance=0.0)
+    most = int(torch.bincount(of).max())
+    return RecoveredWords(words=len(of), accuracy=found.double().mean().item(), chance=most / len(of))
