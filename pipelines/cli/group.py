@@ -16,7 +16,7 @@ from mvptr_data.errors import MvptrError
 from mvptr_data.version import __version__
 
 
-class _Group(click.Group):
+class Group(click.Group):
     """Lists commands in the order of the work, and shows errors of ours as one clear line, without a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -68,7 +68,7 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     ctx.exit()
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
     "--version",
     is_flag=True,

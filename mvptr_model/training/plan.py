@@ -1,0 +1,258 @@
+"""What a run would take, and what stands in its way, before a cluster is asked.
+
+    found = plan(read_settings("paper.yaml"), ranks=8)
+    found.problems      # all of them; none: the run can start
+
+Everything that a run reads is read as the run does: data sets, vocabularies, initial weights. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mvptr_data.dataset.index import load_index
+from mvptr_data.dataset.manifest import load_manifest
+from mvptr_data.errors import InputError, MvptrError
+from mvptr_data.storage import Store
+from mvptr_model.batch import Batch
+from mvptr_model.configuration import ModelConfiguration
+from mvptr_model.inputs import Collator
+from mvptr_model.model import Mvptr
+from mvptr_model.saved_model import SavedModel
+from mvptr_model.stream.batches import BatchReader, StreamSpec
+from mvptr_model.stream.settings import OrderSettings
+from mvptr_model.training.initial import initial_model
+from mvptr_model.training.learned import learned_names
+from mvptr_model.training.memory import TYPES, Memory, activation_bytes, checkpoint_bytes, memory_of
+from mvptr_model.training.settings import PretrainSettings, StageSettings
+from mvptr_model.training.settings_file import check_same_run
+
+#: Pairs of the two batches whose activations are counted.
+MEASURED = (4, 8)
+#: Parameters by what they are for; the first prefix that fits counts.
+_PARTS = {
+    "bert.embeddings.": "embeddings",
+    "bert.img_embedding.": "region embedding",
+    "bert.LayerNorm.": "region embedding",
+    "bert.txt_encoder.": "textual encoder",
+    "bert.vis_encoder.": "visual encoder",
+    "bert.mul_encoder.": "multi-modal encoder",
+    "bert.pooler.": "ITM head",
+    "cls.seq_relationship.": "ITM head",
+    "bert.": "VSC projections",
+    "logit_scale": "VSC projections",
+    "cls.predictions.": "MLM head",
+    "half_mlm.": "tag head",
+    "phrase_mcr.": "phrase head",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSetPlan:
+    """A data set as it is published: `captions` of `samples` images, in so many `bytes`."""
+
+    root: str
+    samples: int
+    captions: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagePlan:
+    """A stage: `steps` of the optimizer, `batches` an epoch, `pairs` in all, of which a rank takes `micro_batch` at a time."""
+
+    stage: int
+    batches: int
+    steps: int
+    warm_up: int
+    pairs: int
+    micro_batch: int
+    learned: int
+    memory: Memory
+
+
+@dataclass(slots=True)
+class Plan:
+    """What was found; a part that a problem hid is missing. `notes`: what the initial weights do not have."""
+
+    ranks: int
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    data: list[DataSetPlan] = field(default_factory=list)
+    configuration: ModelConfiguration | None = None
+    parameters: dict[str, int] = field(default_factory=dict)
+    stages: list[StagePlan] = field(default_factory=list)
+    checkpoint_bytes: int | None = None
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """What ends a run is a problem here, and the plan goes on."""
+        try:
+            yield
+        except (MvptrError, OSError) as error:
+            problem = str(error)
+            if problem not in self.problems:
+                self.problems.append(problem)
+
+
+def plan(settings: PretrainSettings, *, ranks: int = 1, device_bytes: int | None = None) -> Plan:
+    """What `settings` would take on `ranks` ranks, each with `device_bytes` of memory, if that is known."""
+    found = Plan(ranks=ranks)
+    _check_packages(found, settings)
+    for root in dict.fromkeys(settings.data):
+        with found.noting():
+            found.data.append(_data_set(root))
+    saved = None
+    with found.noting():
+        _check_output(settings)
+    with found.noting():
+        settings.batches.micro_batch(ranks)
+    if len(found.data) == len(set(settings.data)):
+        with found.noting():
+            saved = initial_model(settings, found.notes.append)
+    if saved is not None:
+        _describe(found, saved, settings)
+        with found.noting():
+            _plan_stages(found, saved, settings)
+    if found.checkpoint_bytes is not None:
+        with found.noting():
+            _check_room(found.checkpoint_bytes * (settings.checkpoints.keep + 1), settings.output)
+    if device_bytes is not None:
+        for stage in found.stages:
+            if stage.memory.most > device_bytes:
+                found.problems.append(
+                    f"stage {stage.stage} needs {gigabytes(stage.memory.most)} a rank, and a device has "
+                    f"{gigabytes(device_bytes)}. Take more ranks, more batches.accumulation or bf16."
+                )
+    return found
+
+
+def parameters_by_part(model: Mvptr) -> dict[str, int]:
+    """How many numbers each part has."""
+    found: Counter[str] = Counter()
+    for name, parameter in model.named_parameters():
+        found[next(part for prefix, part in _PARTS.items() if name.startswith(prefix))] += parameter.numel()
+    return dict(found)
+
+
+def gigabytes(count: int) -> str:
+    """`12,300,000,000` -> `12.3 GB`."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
+
+
+def _check_packages(found: Plan, settings: PretrainSettings) -> None:
+    wanted = ["deepspeed", *(["tensorboard"] if settings.log.tensorboard else [])]
+    for name in wanted:
+        if importlib.util.find_spec(name) is None:
+            found.problems.append(f"{name} is not installed. pip install 'mvptr-data[train]'")
+
+
+def _data_set(root: str) -> DataSetPlan:
+    """Raises what reading its manifest and index raises, and `InputError` naming a shard's file that is not as promised."""
+    store = Store.at(root)
+    manifest = load_manifest(store)
+    index = load_index(store, manifest)
+    # One request a file: of an object store the first ones must do.
+    for row in index if store.is_local else index[:4]:
+        for name, size in ((row.file, row.bytes), (row.rows_file, row.rows_bytes)):
+            if (there := store.size(name)) != size:
+                raise InputError(
+                    f"{store.path(name)} {'is missing' if there is None else f'has {there:,} bytes, not {size:,}'}",
+                    f"Run `mvptr-data verify {root}`.",
+                )
+    return DataSetPlan(
+        root=root,
+        samples=manifest["samples"],
+        captions=sum(row.captions or 0 for row in index),
+        bytes=sum(row.bytes for row in index),
+    )
+
+
+def _check_output(settings: PretrainSettings) -> None:
+    """Raises `InputError` where the output cannot be written, `ConfigurationMismatchError` where it holds another run."""
+    output = Path(settings.output).absolute()
+    if output.exists():
+        check_same_run(Store.at(output), settings)
+    there = _existing(output)
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write to {output}: {there} is no folder of yours", "Give another output.")
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder, or file, that there is."""
+    return next(one for one in (path, *path.parents) if one.exists())
+
+
+def _check_room(needed: int, output: str) -> None:
+    free = shutil.disk_usage(_existing(Path(output).absolute())).free
+    if needed > free:
+        raise InputError(
+            f"checkpoints take up to {gigabytes(needed)} in {output}, which has {gigabytes(free)} free",
+            "Make room, give another output, or lower checkpoints.keep.",
+        )
+
+
+def _describe(found: Plan, saved: SavedModel, settings: PretrainSettings) -> None:
+    found.configuration, found.parameters = saved.model.configuration, parameters_by_part(saved.model)
+    numbers = sum(found.parameters.values())
+    learned = [_learned(saved.model, stage) for stage in settings.stages]
+    found.checkpoint_bytes = checkpoint_bytes(numbers=numbers, learned=max(learned))
+
+
+def _learned(model: Mvptr, stage: StageSettings) -> int:
+    sizes: Mapping[str, int] = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    return sum(sizes[name] for name in learned_names(model.configuration, stage.stage, sizes))
+
+
+def _plan_stages(found: Plan, saved: SavedModel, settings: PretrainSettings) -> None:
+    """Raises what opening the stream raises, and what its first samples raise."""
+    micro = settings.batches.micro_batch(found.ranks)
+    model = saved.model.to(TYPES[settings.precision.type]).train()
+    for stage in settings.stages:
+        names = learned_names(model.configuration, stage.stage, dict(model.named_parameters()))
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in names)
+        order = settings.batches.order(settings.stage_seed(stage.stage))
+        batches = _reader(settings, saved, stage, order).order.batches
+        steps, learned = stage.length(batches), _learned(model, stage)
+        samples = [
+            _first_batch(settings, saved, stage, pairs) for pairs in (MEASURED if micro > MEASURED[1] else [micro])
+        ]
+        memory = memory_of(
+            settings,
+            numbers=sum(found.parameters.values()),
+            learned=learned,
+            world=found.ranks,
+            activations=activation_bytes(model, samples, micro, stage=stage.stage),
+        )
+        found.stages.append(
+            StagePlan(
+                stage=stage.stage,
+                batches=batches,
+                steps=steps,
+                warm_up=round(stage.warm_up * steps),
+                pairs=steps * settings.batches.global_batch,
+                micro_batch=micro,
+                learned=learned,
+                memory=memory,
+            )
+        )
+
+
+def _first_batch(settings: PretrainSettings, saved: SavedModel, stage: StageSettings, pairs: int) -> Batch:
+    """The first so many pairs of an order of their own."""
+    order = OrderSettings(global_batch=pairs, canonical_streams=1, captions=settings.batches.captions)
+    batch: Batch = _reader(settings, saved, stage, order).read(0, 0)[0].batch
+    return batch
+
+
+def _reader(settings: PretrainSettings, saved: SavedModel, stage: StageSettings, order: OrderSettings) -> BatchReader:
+    collate = Collator(saved.words, saved.phrases, saved.inputs, settings.stage_masking(stage.stage))
+    return BatchReader(StreamSpec(roots=settings.data, order=order, collate=collate))

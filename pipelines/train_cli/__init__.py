@@ -1,0 +1,36 @@
+"""The `mvptr-train` command, a file for each word."""
+
+from __future__ import annotations
+
+import click
+
+from mvptr_data.version import __version__
+from pipelines.cli.group import Group
+from pipelines.train_cli.export_official import export_official_command
+from pipelines.train_cli.import_official import import_official_command
+from pipelines.train_cli.plot import plot_command
+from pipelines.train_cli.pretrain import pretrain_command
+from pipelines.train_cli.train_word_pieces import train_word_pieces_command
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="mvptr-train", message="%(prog)s %(version)s")
+def main() -> None:
+    """From published shards to a pre-trained MVPTR model.
+
+    \b
+      mvptr-train pretrain paper.yaml data='[coco]' output=runs/paper
+      torchrun --nproc-per-node 8 --no-python mvptr-train pretrain paper.yaml data='[coco]' output=runs/paper
+    """
+
+
+for _command in (  # in the order of the work
+    train_word_pieces_command,
+    import_official_command,
+    pretrain_command,
+    plot_command,
+    export_official_command,
+):
+    main.add_command(_command)
+
+__all__ = ["main"]

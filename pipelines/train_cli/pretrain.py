@@ -1,0 +1,66 @@
+"""`mvptr-train pretrain`."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+
+@click.command("pretrain")
+@click.argument("config")
+@click.argument("changes", nargs=-1, metavar="[KEY=VALUE ...]")
+@click.option(
+    "--resume",
+    default="auto",
+    show_default=True,
+    metavar="auto|never|CHECKPOINT",
+    help="Go on from the newest sound checkpoint in the output; begin anew, in an empty output; or go on from this one.",
+)
+@click.option("--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("--local_rank", "--local-rank", type=int, hidden=True, help="What the deepspeed launcher passes on.")
+@click.pass_context
+def pretrain_command(
+    ctx: click.Context, config: str, changes: tuple[str, ...], resume: str, quiet: bool, local_rank: int | None
+) -> None:
+    """Pre-train MVPTR in two stages, on one device or many.
+
+    CONFIG is a YAML file; pipelines/recipes/pretrain-paper.yaml has every key with the paper's value. KEY=VALUE changes one of
+    them, with dots between the names. Started again, the command goes on where it was, also on another number of
+    devices. SIGTERM and Ctrl-C save and end it, with 143 and 130 as exit code.
+
+    \b
+    Examples:
+      mvptr-train pretrain paper.yaml output=runs/small batches.global_batch=64 stages.0.epochs=1
+      torchrun --nproc-per-node 8 --no-python mvptr-train pretrain paper.yaml
+      deepspeed --no_python mvptr-train pretrain paper.yaml
+    """
+    from mvptr_data.errors import MvptrError
+    from mvptr_model.training.pretrain import pretrain
+    from mvptr_model.training.processes import StoppedError, ToldError, told_of_lost_ranks
+    from mvptr_model.training.settings_file import read_settings
+    from pipelines.console import reporting
+    from pipelines.train_cli.progress import TrainingProgress
+
+    if local_rank is not None:
+        os.environ.setdefault("LOCAL_RANK", str(local_rank))
+    rank = int(os.environ.get("RANK", "0"))
+    try:
+        settings = read_settings(config, changes)
+    except MvptrError:
+        if rank:
+            ctx.exit(1)  # the first rank says it
+        raise
+    try:
+        with reporting(quiet=quiet or rank > 0) as reporter, told_of_lost_ranks():
+            folder = pretrain(settings, resume=resume, listener=TrainingProgress(reporter, settings.output))
+    except ToldError:
+        ctx.exit(1)
+    except StoppedError as stop:
+        if rank == 0:
+            click.echo(str(stop), err=True)
+        ctx.exit(128 + stop.signal)
+    except MvptrError as error:
+        raise click.ClickException(f"rank {rank}: {error}" if rank else str(error)) from error
+    if rank == 0:
+        click.echo(folder)
