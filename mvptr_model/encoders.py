@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mvptr_model.attention import Attend, attend_within
 from mvptr_model.configuration import ModelConfiguration
+from mvptr_model.dropout import Dropout
 from mvptr_model.sequences import Sequences, owners, starts
 from mvptr_model.table import Table
 
@@ -35,7 +36,7 @@ class Embeddings(nn.Module):
         self.position_embeddings = nn.Embedding(configuration.positions, size)
         self.token_type_embeddings = nn.Embedding(SEGMENTS, size)
         self.LayerNorm = nn.LayerNorm(size, eps=LAYER_NORM_EPS)
-        self.dropout = nn.Dropout(configuration.dropout)
+        self.dropout = Dropout(configuration.dropout)
 
     def forward(self, ids: Tensor, lengths: Tensor, segment: int, table: Table | None = None) -> Sequences:
         """Sequences of rows, int64 [M], of lengths [n], all of one segment -> float [M, D]; positions run from 0.
@@ -90,7 +91,7 @@ class AddAndNorm(nn.Module):
         super().__init__()
         self.dense = nn.Linear(inputs, configuration.hidden_size)
         self.LayerNorm = nn.LayerNorm(configuration.hidden_size, eps=LAYER_NORM_EPS)
-        self.dropout = nn.Dropout(configuration.dropout)
+        self.dropout = Dropout(configuration.dropout)
 
     def forward(self, found: Tensor, states: Tensor) -> Tensor:
         """[M, inputs] and [M, D] -> [M, D]."""
@@ -191,7 +192,7 @@ class Encoders(nn.Module):
         self.embeddings = Embeddings(configuration)
         self.img_embedding = nn.Linear(configuration.region_size, size)
         self.LayerNorm = nn.LayerNorm(size, eps=LAYER_NORM_EPS) if configuration.region_layernorm else nn.Identity()
-        self.dropout = nn.Dropout(configuration.dropout)
+        self.dropout = Dropout(configuration.dropout)
         alone = 0 if configuration.merged_attention else configuration.layers
         self.txt_encoder, self.vis_encoder = (Encoder(configuration, alone) for _ in range(2))
         self.mul_encoder = Encoder(configuration, configuration.joint_layers)
