@@ -1,15 +1,16 @@
 """Bytes of a rank's memory: what DeepSpeed keeps of every number, and what a forward pass keeps for the backward pass.
 
-Of P numbers in the model N are learned, on W ranks (Rajbhandari et al. 2020; checked against DeepSpeed's engine by the tests):
+Of P numbers in the model N are learned, on W ranks (Rajbhandari et al. 2020; checked against DeepSpeed's engine by the tests).
+In half precision ZeRO 0 is done as 1:
 
-| | float32, ZeRO 0 | float32, ZeRO 1 and 2 | half precision, ZeRO 0 | half precision, ZeRO 1 and 2 |
-|---|---|---|---|---|
-| weights | 4 P | 4 P | 2 P | 2 P |
-| gradients | 4 N | 4 N; ZeRO 2: 4 N / W | 2 N | 2 N; ZeRO 2: 2 N / W |
-| the optimizer's own weights | - | 4 N / W | 4 N | 4 N / W |
-| AdamW's two moments | 8 N | 8 N / W | 8 N | 8 N / W |
-| gradients as the optimizer's step takes them | - | 4 N / W | 4 N | 4 N / W |
-| a bucket of gradients on their way to other ranks | - | 4 a number | - | 2 a number |
+| bytes | float32, ZeRO 0 | float32, ZeRO 1 and 2 | half precision |
+|---|---|---|---|
+| weights | 4 P | 4 P | 2 P |
+| gradients, when the optimizer takes them | 4 N | 4 N / W | 2 N / W |
+| the optimizer's own weights, AdamW's two moments | 8 N | 12 N / W | 12 N / W |
+| during the backward pass: a bucket of B gradients to be reduced | - | 4 B | 2 B |
+| and with ZeRO 1 the gradients of other ranks' parts | - | 4 (N - N / W) | 2 (N - N / W) |
+| during the optimizer's step: gradients as it wants them | - | 4 N / W | 4 N / W |
 
 Activations are not computed by a formula: the model goes through a few real samples on this machine, and what autograd keeps is
 counted and extended to the micro-batch. Kernels of other devices keep a few percent less. Not in it: the device's context and
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from mvptr_model.batch import Batch
 from mvptr_model.model import Mvptr
+from mvptr_model.training.engine import zero_stage
 from mvptr_model.training.settings import PretrainSettings
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -34,33 +36,33 @@ TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """Bytes of one rank. `bucket` and `activations` are there during the backward pass, `step` during the optimizer's."""
+    """Bytes of one rank. `reducing` and `activations` are there during the backward pass, `stepping` during the optimizer's."""
 
     weights: int
     gradients: int
     optimizer: int
-    bucket: int
-    step: int
+    reducing: int
+    stepping: int
     activations: int
 
     @property
     def most(self) -> int:
         """The most at any time."""
-        return self.weights + self.gradients + self.optimizer + max(self.bucket + self.activations, self.step)
+        return self.weights + self.gradients + self.optimizer + max(self.reducing + self.activations, self.stepping)
 
 
 def memory_of(settings: PretrainSettings, *, numbers: int, learned: int, world: int, activations: int) -> Memory:
     """For a model of `numbers` P, of which N are `learned`, on `world` ranks W."""
-    half, zero = settings.precision.type != "fp32", settings.zero.stage
-    size = 2 if half else 4
+    zero = zero_stage(settings)
+    size = 4 if settings.precision.type == "fp32" else 2
     share = math.ceil(learned / world) if zero else learned
-    copied = 4 * share if half or zero else 0
+    bucket = min(settings.zero.bucket_size, learned) if zero else 0
     return Memory(
         weights=size * numbers,
-        gradients=size * (share if zero == 2 else learned),
-        optimizer=8 * share + copied,
-        bucket=size * min(settings.zero.bucket_size, learned) if zero else 0,
-        step=copied,
+        gradients=size * share,
+        optimizer=(12 if zero else 8) * share,
+        reducing=size * (bucket + (learned - share if zero == 1 else 0)),
+        stepping=4 * share if zero else 0,
         activations=activations,
     )
 

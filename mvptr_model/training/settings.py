@@ -239,7 +239,7 @@ class PretrainSettings:
     output: str
     initial: InitialSettings
     model: Mapping[str, Any] = field(default_factory=lambda: {"preset": "paper"})
-    inputs: InputSettings = field(default_factory=InputSettings)
+    inputs: InputSettings = field(default_factory=lambda: InputSettings(packed=True))
     masking: MaskingSettings = field(default_factory=MaskingSettings)
     seed: int = 0
     stages: tuple[StageSettings, ...] = PAPER_STAGES

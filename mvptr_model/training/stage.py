@@ -22,6 +22,7 @@ from torch import Tensor
 
 from mvptr_data.errors import MvptrError
 from mvptr_model.batch import Batch
+from mvptr_model.flops import batch_flops, peak_flops
 from mvptr_model.inputs import Collator
 from mvptr_model.saved_model import SavedModel
 from mvptr_model.stream import keyed
@@ -150,7 +151,7 @@ class StageRun:
         for part, batch in enumerate(parts):
             norm, overflow = self._pass(values, batch, self.done * self._parts + part)
         own = values.numbers()
-        counts = Counts.of(parts, 0.0, waited)
+        counts = Counts.of(parts, self._flops(parts), waited)
         asked = [float(due and self._world.leads), float(request.number > 0)]
         summed = self._world.total([*own, counts.pairs, counts.places, counts.flops, counts.waited, *asked])
         found = values.record([number / self._world.size for number in summed[: len(own)]])
@@ -172,7 +173,7 @@ class StageRun:
             "gradient_norm": finite(norm),
             "loss_scale": scale,
             "overflow": overflow,
-            **rates.record(self._world, self._settings.log.peak_flops),
+            **rates.record(self._world, self._settings.log.peak_flops or peak_flops(self._world.device)),
         }
         return record, summed[-2] > 0, stop
 
@@ -189,6 +190,12 @@ class StageRun:
         except MvptrError as fault:
             with self._world.together():  # all know; one says it
                 raise fault
+
+    def _flops(self, parts: list[Batch]) -> float:
+        configuration = self._engine.module.configuration
+        return sum(
+            batch_flops(configuration, part, stage=self._stage.stage, ranks=self._world.size) for part in parts
+        )
 
     def _temperature(self) -> float | None:
         model = self._engine.module

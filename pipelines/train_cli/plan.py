@@ -74,9 +74,9 @@ def _stage_lines(stage: StagePlan, ranks: int) -> list[str]:
         "weights": memory.weights,
         "gradients": memory.gradients,
         "optimizer": memory.optimizer,
-        "gradients under way": memory.bucket,
+        "gradients to be reduced": memory.reducing,
         "activations": memory.activations,
-        "optimizer's step": memory.step,
+        "optimizer's step": memory.stepping,
     }
     return [
         f"stage {stage.stage}    {stage.steps:,} steps ({stage.batches:,} an epoch), {stage.warm_up:,} of them warm-up; "
