@@ -1,7 +1,7 @@
 """Table 4's ablations on abstract scenes: each row a small model trained from fresh weights, by configuration alone.
 
     python benchmarks/ablations.py build/demo --out build/ablations
-    python benchmarks/ablations.py build/demo --out build/ablations --seeds 0 1 2 --steps 600 2000
+    python benchmarks/ablations.py build/demo --out build/ablations --seeds 0 1 2 --steps 600 3000
 
 `build/demo` is what `mvptr-data demo` made: its world is learned from, its other world is measured on. RSUM is that of
 re-ranked texts and images, Uni-RSUM that of the uni-modal encoders, of the first caption of each picture; grounding is zero-shot;
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("demo", type=Path, help="the folder of a finished demo")
     parser.add_argument("--out", type=Path, required=True, help="where trainings and results are kept")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--steps", type=int, nargs=2, default=[600, 2000], help="of the two stages")
+    parser.add_argument("--steps", type=int, nargs=2, default=[600, 3000], help="of the two stages")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

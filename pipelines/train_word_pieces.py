@@ -73,8 +73,8 @@ def _texts(
     held_out = frozenset(HELD_OUT.to_pylist())
     for source in sources:
         store = Store.at(source)
-        known = store.exists(layout.CAPTIONS)
-        for found, text in _of_data_set(store) if known else _of_files(source, caption_key, counts):
+        is_data_set = store.exists(layout.CAPTIONS) or store.exists(layout.MANIFEST)
+        for found, text in _of_data_set(store) if is_data_set else _of_files(source, caption_key, counts):
             if found in held_out if split is None else found != split:
                 counts["left_out"] += 1
                 continue

@@ -70,7 +70,7 @@ class HeldOut:
         return torch.tensor([text.image for text in self.texts])
 
     def image_batches(self, size: int) -> Iterator[Batch]:
-        """The N images, each beside its first text, in batches of `size` rows."""
+        """The N images, each beside its first text, in batches of `size` rows. Raises `InputError` below 1."""
         return self._batches([TextPlace(image, 0) for image in range(self.images)], size)
 
     def text_batches(self, size: int) -> Iterator[Batch]:
@@ -88,6 +88,8 @@ class HeldOut:
         ]
 
     def _batches(self, places: Sequence[TextPlace], size: int) -> Iterator[Batch]:
+        if size < 1:
+            raise InputError(f"a batch of {size} rows", "Give a whole number from 1.")
         for start in range(0, len(places), size):
             parts = [self._collator.read_item(self._item(place)) for place in places[start : start + size]]
             yield self._collator.assemble(parts)

@@ -79,7 +79,7 @@ def retrieve(
     The best `texts_each` texts of an image and `images_each` images of a text are re-ranked, fewer where there are fewer; a
     pair is encoded once for both ways. Raises `InputError` for numbers below 1, or a model that gives no finite score.
     """
-    for name, value in (("texts_each", texts_each), ("images_each", images_each), ("batch", batch)):
+    for name, value in (("texts_each", texts_each), ("images_each", images_each)):
         if value < 1:
             raise InputError(f"{name} is {value}", "Give a whole number from 1.")
     texts, images = encode_texts(model, data.text_batches(batch)), encode_images(model, data.image_batches(batch))

@@ -54,8 +54,11 @@ def matched(logits: Tensor, normalizer: Tensor, labels: Tensor, counts: Tensor) 
 
 
 def assignments(cost: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """int64 [m]: which place's label each place is given; `cost` [m, k], its first `counts[s]` columns are a sample's labels."""
-    order = np.arange(len(cost))
+    """int64 [m]: which place's label each place is given; `cost` [m, k], its first `counts[s]` columns are a sample's labels.
+
+    Costs that are not finite count as 0 or as huge: the loss, which is not finite then, is to tell of it, on all ranks alike.
+    """
+    order, cost = np.arange(len(cost)), np.nan_to_num(cost)
     ends = np.cumsum(counts)
     for sample in np.flatnonzero(counts > 1):
         start, end = ends[sample] - counts[sample], ends[sample]

@@ -79,7 +79,8 @@ def save_checkpoint(engine: DeepSpeedEngine, output: Path, place: Place, world: 
         if world.leads:
             with output_errors(Store.at(output)):
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                _remove(hidden)
+                for left in folder.parent.glob(".stage-*.tmp"):  # by a run that was killed
+                    _remove(left)
                 hidden.mkdir()
     with output_errors(Store.at(output)):
         engine.save_checkpoint(str(hidden), tag=ENGINE, save_latest=False)
@@ -99,12 +100,12 @@ def names(output: Path) -> list[str]:
     return sorted(found, key=_order)
 
 
-def newest_checkpoint(output: Path, say: Callable[[str], None]) -> Checkpoint | None:
-    """The newest sound checkpoint of a run, or None; `say` hears why others were passed over.
+def newest_checkpoint(output: Path, stage: int, say: Callable[[str], None]) -> Checkpoint | None:
+    """The newest sound checkpoint of a run's stage, or None; `say` hears why others were passed over.
 
     Raises `FormatVersionError` for one of another release: it is sound, and what came after it would be lost.
     """
-    for name in reversed(names(output)):
+    for name in reversed([name for name in names(output) if _order(name)[0] == stage]):
         try:
             return open_checkpoint(output / FOLDER / name)
         except DamagedFileError as error:

@@ -130,16 +130,17 @@ def step(engine: DeepSpeedEngine, settings: PretrainSettings) -> tuple[float, bo
     return float("nan") if found is None else float(found), engine.skipped_steps > skipped
 
 
-def full_weights(engine: DeepSpeedEngine) -> dict[str, Tensor]:
-    """The optimizer's float32 weights of every learned parameter, on the CPU; all ranks call it together. What had no dimension
-    has one here."""
+def full_weights(engine: DeepSpeedEngine, *, kept: bool = True) -> dict[str, Tensor]:
+    """The optimizer's float32 weights of every learned parameter, on the CPU, where they are to be `kept`; all ranks call it
+    together. What had no dimension has one here."""
     from deepspeed.utils import safe_get_full_fp32_param
 
     found = {}
     for name, parameter in engine.module.named_parameters():
         if parameter.requires_grad:
             whole = safe_get_full_fp32_param(parameter) if engine.zero_optimization() else parameter
-            found[name] = whole.detach().float().cpu().clone()
+            if kept:
+                found[name] = whole.detach().float().cpu().clone()
     return found
 
 

@@ -5,6 +5,7 @@ A line is a JSON object:
     stage, step             from 1; `epoch` from 0, `samples` of the stage so far
     loss, losses, accuracies    of the whole batch; `vsc` has R@1 as its accuracy, the others shares of right answers
     learning_rate, temperature, gradient_norm (null: infinite), loss_scale, overflow (the step was left out)
+    samples_left_out (unsound ones, by all ranks since the run was begun or gone on with)
     samples_per_second, tokens_per_second, data_wait (share of the time), flops_utilisation (null: peak unknown)
 
 Each step has one line, however often the run was stopped and gone on with.

@@ -3,7 +3,8 @@
     found = plan(read_settings("paper.yaml"), ranks=8)
     found.problems      # all of them; none: the run can start
 
-Everything that a run reads is read as the run does: data sets, vocabularies, initial weights. Nothing is written.
+Everything that a run reads is read as the run does: data sets, vocabularies, initial weights. Nothing is written but caches of
+what is remote.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from mvptr_data.errors import InputError, MvptrError
 from mvptr_data.storage import Store
 from mvptr_model.batch import Batch
 from mvptr_model.configuration import ModelConfiguration
+from mvptr_model.flops import batch_flops
 from mvptr_model.inputs import Collator
 from mvptr_model.model import Mvptr
 from mvptr_model.saved_model import SavedModel
@@ -66,7 +68,10 @@ class DataSetPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagePlan:
-    """A stage: `steps` of the optimizer, `batches` an epoch, `pairs` in all, of which a rank takes `micro_batch` at a time."""
+    """A stage: `steps` of the optimizer, `batches` an epoch, `pairs` in all, of which a rank takes `micro_batch` at a time.
+
+    `flops`: floating-point operations of all pairs, forward and backward.
+    """
 
     stage: int
     batches: int
@@ -75,6 +80,7 @@ class StagePlan:
     pairs: int
     micro_batch: int
     learned: int
+    flops: float
     memory: Memory
 
 
@@ -232,15 +238,18 @@ def _plan_stages(found: Plan, saved: SavedModel, settings: PretrainSettings) -> 
             world=found.ranks,
             activations=activation_bytes(model, samples, micro, stage=stage.stage),
         )
+        pairs = steps * settings.batches.global_batch
+        flops = batch_flops(model.configuration, samples[-1], stage=stage.stage, ranks=found.ranks) / len(samples[-1])
         found.stages.append(
             StagePlan(
                 stage=stage.stage,
                 batches=batches,
                 steps=steps,
                 warm_up=round(stage.warm_up * steps),
-                pairs=steps * settings.batches.global_batch,
+                pairs=pairs,
                 micro_batch=micro,
                 learned=learned,
+                flops=flops * pairs,
                 memory=memory,
             )
         )

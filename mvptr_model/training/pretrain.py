@@ -14,11 +14,13 @@ The same call, in one process or in every process that a launcher starts. What b
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from torch import Tensor
 
-from mvptr_data.errors import InputError
+from mvptr_data.dataset.locks import hold_lock
+from mvptr_data.errors import InputError, OutputError
 from mvptr_data.storage import Store, output_errors
 from mvptr_model.saved_model import MODEL, SavedModel, load_model, save_model
 from mvptr_model.training.checkpoints import FOLDER, Checkpoint, names, newest_checkpoint, open_checkpoint
@@ -43,15 +45,15 @@ def pretrain(settings: PretrainSettings, *, resume: str = AUTO, listener: Listen
     Raises `StoppedError` where SIGTERM or SIGINT stopped it, after saving; `ConfigurationMismatchError` for an output with
     another run; `InputError` and other `MvptrError`s. The last sound checkpoint stays usable.
     """
-    with listening() as request, joined() as world:
+    with listening() as request, joined() as world, ExitStack() as held:
         heard = listener if listener is not None and world.leads else Silence()
-        checkpoint = _begin(settings, resume, world, heard)
-        before, again, anew = _start_folder(settings), resume not in (AUTO, NEVER), False
+        checkpoint = _begin(settings, resume, world, heard, held)
+        before, anew = Path(settings.output) / INITIAL, False
         for stage in settings.stages:
-            folder = _stage_folder(settings, stage)
+            folder = stage_folder(settings, stage)
             here = checkpoint if checkpoint is not None and checkpoint.place.stage == stage.stage else None
-            # Going back to a checkpoint of one's choice makes this stage anew, and with it those that follow.
-            anew = again and (here is not None or anew)
+            # Going back to a checkpoint makes its stage anew, and with it those that follow.
+            anew = anew or here is not None
             if world.most(int(anew or not (folder / MODEL).exists())):
                 _run_stage(settings, stage, before, here, world, heard, request)
                 if number := world.most(request.number):
@@ -60,43 +62,60 @@ def pretrain(settings: PretrainSettings, *, resume: str = AUTO, listener: Listen
     return before
 
 
-def _begin(settings: PretrainSettings, resume: str, world: World, listener: Listener) -> Checkpoint | None:
-    """Make or know again the run in `output`; the checkpoint to go on from, or None."""
-    output = Path(settings.output)
-    chosen = ""
+def stage_folder(settings: PretrainSettings, stage: StageSettings) -> Path:
+    """Where the model is after a stage."""
+    return Path(settings.output) / f"stage-{stage.stage}"
+
+
+def _begin(
+    settings: PretrainSettings, resume: str, world: World, listener: Listener, held: ExitStack
+) -> Checkpoint | None:
+    """Make or know again the run in `output`, whose lock `held` then keeps; the checkpoint to go on from, or None."""
+    output, chosen = Path(settings.output), ""
     with world.together():
         settings.batches.micro_batch(world.size)
         if world.leads:
             chosen = _chosen(settings, resume, listener)
-            with output_errors(Store.at(output)):
-                if not (output / INITIAL / MODEL).exists():
-                    save_model(output / INITIAL, initial_model(settings, listener.say))
-                store_settings(Store.at(output), settings)
+            _prepare(settings, listener, held)
     chosen = world.told(chosen)
     if not chosen:
         return None
     listener.say(f"going on from {chosen}")
     with world.together():
-        return open_checkpoint(output / FOLDER / chosen, verify=world.leads)
+        return open_checkpoint(output / FOLDER / chosen, verify=False)
+
+
+def _prepare(settings: PretrainSettings, listener: Listener, held: ExitStack) -> None:
+    """What the stages need, and the right to write; nothing is written for an input that cannot be used."""
+    store = Store.at(settings.output)
+    first = None if store.exists(f"{INITIAL}/{MODEL}") else initial_model(settings, listener.say)
+    try:
+        with output_errors(store):
+            held.enter_context(hold_lock(store, "pretrain"))
+            store_settings(store, settings)
+            if first is not None:
+                save_model(store.path(INITIAL), first)
+    except (NotADirectoryError, FileExistsError) as error:
+        raise OutputError(f"{store.root} is no folder", "Give another output.") from error
 
 
 def _chosen(settings: PretrainSettings, resume: str, listener: Listener) -> str:
     """The name of the checkpoint to go on from, "" for none."""
     output, store = Path(settings.output), Store.at(settings.output)
     if resume == NEVER:
-        if any((output / name).exists() for name in (SETTINGS_FILE, LOG, FOLDER)):
+        if any((output / name).exists() for name in (SETTINGS_FILE, INITIAL, LOG, FOLDER)):
             raise InputError(f"{output} holds a run already", "Give another output, or --resume auto to go on.")
         return ""
     check_same_run(store, settings)
     if resume == AUTO:
-        found = newest_checkpoint(output, listener.say)
+        pending = (stage.stage for stage in settings.stages if not (stage_folder(settings, stage) / MODEL).exists())
+        found = newest_checkpoint(output, next(pending, 0), listener.say)
         return found.folder.name if found else ""
     folder = Path(resume)
     if folder.name not in names(output) or folder.resolve().parent != (output / FOLDER).resolve():
         known = ", ".join(names(output)) or "none"
         raise InputError(f"{resume} is no checkpoint of {output}", f"It has {known}. Choose one, auto or never.")
-    open_checkpoint(folder)
-    return folder.name
+    return open_checkpoint(folder).folder.name
 
 
 def _run_stage(
@@ -113,7 +132,7 @@ def _run_stage(
     learned = StageRun(settings, stage, start, checkpoint, world, listener).run(request)
     with world.together():
         if world.leads:
-            folder = _stage_folder(settings, stage)
+            folder = stage_folder(settings, stage)
             with output_errors(Store.at(settings.output)):
                 save_model(folder, _with_weights(before, learned), replace=True)
             listener.say(f"stage {stage.stage} is done: {folder}")
@@ -126,11 +145,3 @@ def _with_weights(before: Path, learned: dict[str, Tensor]) -> SavedModel:
     weights |= {name: value.reshape(weights[name].shape) for name, value in learned.items()}
     saved.model.load_state_dict(weights)
     return saved
-
-
-def _start_folder(settings: PretrainSettings) -> Path:
-    return Path(settings.output) / INITIAL
-
-
-def _stage_folder(settings: PretrainSettings, stage: StageSettings) -> Path:
-    return Path(settings.output) / f"stage-{stage.stage}"

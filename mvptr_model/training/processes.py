@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -55,7 +55,7 @@ class World:
         """Whether this rank speaks and writes for all."""
         return self.rank == 0
 
-    def total(self, numbers: list[float]) -> list[float]:
+    def total(self, numbers: Sequence[float]) -> list[float]:
         """The sums over all ranks."""
         found = torch.tensor(numbers, dtype=torch.float64)
         dist.all_reduce(found)

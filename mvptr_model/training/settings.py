@@ -194,7 +194,7 @@ class ZeroSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointSettings:
     """A checkpoint is written every so many `steps`, and after so many `minutes`, whichever comes first (None: not for that
-    reason); always when a stage or the run ends. The newest `keep` stay."""
+    reason), and when a signal stops the run. The newest `keep` stay."""
 
     steps: int | None = None
     minutes: float | None = 30.0

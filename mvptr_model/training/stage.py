@@ -24,7 +24,7 @@ from mvptr_data.errors import MvptrError
 from mvptr_model.batch import Batch
 from mvptr_model.flops import batch_flops, peak_flops
 from mvptr_model.inputs import Collator
-from mvptr_model.saved_model import SavedModel
+from mvptr_model.saved_model import SavedModel, check_vocabulary
 from mvptr_model.stream import keyed
 from mvptr_model.stream.batches import StreamSpec
 from mvptr_model.stream.loader import StreamLoader
@@ -75,7 +75,7 @@ class StageRun:
             self.done = checkpoint.place.step
 
     def run(self, request: StopRequest) -> dict[str, Tensor]:
-        """Make the remaining steps. Returns the learned float32 weights, on every rank.
+        """Make the remaining steps. Returns the learned float32 weights, on the first rank alone.
 
         Raises `StoppedError` after a checkpoint where a signal asked for it, and `MvptrError` for what ended the run.
         """
@@ -99,7 +99,7 @@ class StageRun:
                         rates.pause(time.perf_counter() - began)
                         if stop:
                             raise stopped(stop, f"saved {folder}")
-            return engines.full_weights(self._engine)
+            return engines.full_weights(self._engine, kept=self._world.leads)
         finally:
             if log is not None:
                 log.close()
@@ -108,7 +108,8 @@ class StageRun:
 
     def _open_stream(self, start: SavedModel) -> StreamLoader:
         batches = self._settings.batches
-        batches.micro_batch(self._world.size)
+        for root in self._settings.data:  # published anew with other phrases, each would be read as another one
+            check_vocabulary(start.phrases, root)
         collate = Collator(start.words, start.phrases, start.inputs, self._settings.stage_masking(self._stage.stage))
         spec = StreamSpec(
             roots=self._settings.data,
@@ -152,13 +153,13 @@ class StageRun:
             norm, overflow = self._pass(values, batch, self.done * self._parts + part)
         own = values.numbers()
         counts = Counts.of(parts, self._flops(parts), waited)
-        asked = [float(due and self._world.leads), float(request.number > 0)]
+        asked = [len(self._loader.faults), due and self._world.leads, request.number > 0]
         summed = self._world.total([*own, counts.pairs, counts.places, counts.flops, counts.waited, *asked])
         found = values.record([number / self._world.size for number in summed[: len(own)]])
         if fault := not_finite(found, norm, overflow_allowed=overflow, stage=self._stage.stage, step=self.done + 1):
             with self._world.together():  # all know; one says it
                 raise fault
-        rates.add(summed[len(own) : -2])
+        rates.add(summed[len(own) : -3])
         stop = self._world.most(request.number) if summed[-1] else 0
         if (self.done + 1) % self._settings.log.steps and self.done + 1 < self.steps:
             return {}, summed[-2] > 0, stop
@@ -173,6 +174,7 @@ class StageRun:
             "gradient_norm": finite(norm),
             "loss_scale": scale,
             "overflow": overflow,
+            "samples_left_out": int(summed[-3]),
             **rates.record(self._world, self._settings.log.peak_flops or peak_flops(self._world.device)),
         }
         return record, summed[-2] > 0, stop
@@ -193,9 +195,7 @@ class StageRun:
 
     def _flops(self, parts: list[Batch]) -> float:
         configuration = self._engine.module.configuration
-        return sum(
-            batch_flops(configuration, part, stage=self._stage.stage, ranks=self._world.size) for part in parts
-        )
+        return sum(batch_flops(configuration, part, stage=self._stage.stage, ranks=self._world.size) for part in parts)
 
     def _temperature(self) -> float | None:
         model = self._engine.module

@@ -19,7 +19,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from mvptr_data.errors import InputError
 from mvptr_data.storage import Store
@@ -35,6 +34,7 @@ from pipelines.learning_curves import draw_curves
 
 #: Pictures of its world that are drawn to be learned from, and of the other world to be measured on.
 PICTURES, UNSEEN_PICTURES = 4000, 200
+SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,8 @@ def run_demo(
         known = published_world(store.root, reporter, pictures, seed, cluster=cluster, quiet=quiet)
         reporter.keep_log(store, "demo")
         data = measure_data(known, time.monotonic() - started)
-        _summarize(store, data=asdict(data))
+        if not store.exists(SUMMARY):
+            store.write_json(SUMMARY, {"data": asdict(data)})
         report_data(reporter, known, data)
         new = published_world(
             store.path("unseen"), reporter, unseen, seed + 1, vocab=known.vocabulary, cluster=cluster, quiet=quiet
@@ -78,15 +79,11 @@ def run_demo(
         learned = learn(store, known, training or DemoTraining(), seed=seed, quiet=quiet)
         store.write("curves.png", draw_curves(learned.run))
         model = measure_model(learned, new, started=begun)
-        _summarize(store, data=asdict(data), model=model.to_dict())
+        store.write_json(SUMMARY, {"data": asdict(data), "model": model.to_dict()})
         _draw_samples(store, reporter, known, list(known.truth)[:3])
         draw_grounded_samples(store, reporter, learned.model, new)
         report_model(reporter, store, learned.run, model)
     return DemoSummary(data=data, model=model)
-
-
-def _summarize(store: Store, **parts: dict[str, Any]) -> None:
-    store.write_json("summary.json", parts)
 
 
 def _draw_samples(store: Store, reporter: Reporter, known: DrawnDataSet, keys: Iterable[str]) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from mvptr_data.version import __version__
 from pipelines.cli.group import Group
 from pipelines.train_cli.export_official import export_official_command
 from pipelines.train_cli.import_official import import_official_command
+from pipelines.train_cli.plan import plan_command
 from pipelines.train_cli.plot import plot_command
 from pipelines.train_cli.pretrain import pretrain_command
 from pipelines.train_cli.train_word_pieces import train_word_pieces_command
@@ -15,18 +18,22 @@ from pipelines.train_cli.train_word_pieces import train_word_pieces_command
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="mvptr-train", message="%(prog)s %(version)s")
-def main() -> None:
+@click.option("--local_rank", type=int, hidden=True, help="What the deepspeed launcher passes on.")
+def main(local_rank: int | None) -> None:
     """From published shards to a pre-trained MVPTR model.
 
     \b
       mvptr-train pretrain paper.yaml data='[coco]' output=runs/paper
       torchrun --nproc-per-node 8 --no-python mvptr-train pretrain paper.yaml data='[coco]' output=runs/paper
     """
+    if local_rank is not None:
+        os.environ.setdefault("LOCAL_RANK", str(local_rank))
 
 
 for _command in (  # in the order of the work
     train_word_pieces_command,
     import_official_command,
+    plan_command,
     pretrain_command,
     plot_command,
     export_official_command,

@@ -18,11 +18,8 @@ import click
     help="Go on from the newest sound checkpoint in the output; begin anew, in an empty output; or go on from this one.",
 )
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
-@click.option("--local_rank", "--local-rank", type=int, hidden=True, help="What the deepspeed launcher passes on.")
 @click.pass_context
-def pretrain_command(
-    ctx: click.Context, config: str, changes: tuple[str, ...], resume: str, quiet: bool, local_rank: int | None
-) -> None:
+def pretrain_command(ctx: click.Context, config: str, changes: tuple[str, ...], resume: str, quiet: bool) -> None:
     """Pre-train MVPTR in two stages, on one device or many.
 
     CONFIG is a YAML file; pipelines/recipes/pretrain-paper.yaml has every key with the paper's value. KEY=VALUE changes one of
@@ -42,8 +39,6 @@ def pretrain_command(
     from pipelines.console import reporting
     from pipelines.train_cli.progress import TrainingProgress
 
-    if local_rank is not None:
-        os.environ.setdefault("LOCAL_RANK", str(local_rank))
     rank = int(os.environ.get("RANK", "0"))
     try:
         settings = read_settings(config, changes)

@@ -78,8 +78,8 @@ def random_batch(
     return Batch(**tensors, packed=False)
 
 
-def part(batch: Batch, rows: slice) -> Batch:
-    """Some of a batch's slots."""
+def part(batch: Batch, rows: slice | list[int]) -> Batch:
+    """Some of a padded batch's slots."""
     values = {field.name: getattr(batch, field.name) for field in fields(Batch)}
     return Batch(**{name: value[rows] if isinstance(value, Tensor) else value for name, value in values.items()})
 

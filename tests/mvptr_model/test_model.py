@@ -15,6 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.model_batch import made_batch
+from benchmarks.plain_mvptr import PlainMvptr
 from mvptr_data.errors import InputError
 from mvptr_model.batch import Batch
 from mvptr_model.configuration import FIRST_STAGE_LOSSES, LOSSES
@@ -260,6 +262,21 @@ def test_packed_equals_padded(changes: dict[str, Any], stage: int) -> None:
         found.append(
             {**outcome.losses, **{f"{name} accuracy": v for name, v in outcome.accuracies.items()}, **gradients}
         )
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_equal_to_a_plain_padded_model(stage: int) -> None:
+    """Losses and gradients of the benchmark's: padding, every place, every head on every place, to 1e-10."""
+    rows = {"word_rows": 1100, "phrase_rows": 30, "positions": 40, "region_size": 2054}
+    model = small_model(small_configuration(**rows, layers=3, wpg_layer=2))
+    batch = made_batch(6, model.configuration)
+    found = []
+    for losses in (PlainMvptr(model).losses(batch, stage=stage, seed=4), model(batch, stage=stage, seed=4).losses):
+        model.zero_grad()
+        torch.stack([losses[name] for name in sorted(losses)]).sum().backward()
+        gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+        found.append({**losses, **gradients})
     torch.testing.assert_close(*found, rtol=1e-10, atol=1e-10)
 
 

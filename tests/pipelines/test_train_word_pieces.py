@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
 
-from mvptr_data.errors import DamagedFileError, InputError
+from mvptr_data.errors import DamagedFileError, IncompleteError, InputError
 from mvptr_model.initialisation.scratch import from_scratch
 from mvptr_model.inputs import InputSettings
 from mvptr_model.saved_model import load_model, save_model
@@ -60,6 +61,9 @@ def test_captions_that_are_not_there_or_damaged(data_set: Path, tmp_path: Path) 
     bucket = data_set / "captions" / "00000.parquet"
     bucket.write_bytes(bucket.read_bytes()[:-1])
     with pytest.raises(DamagedFileError, match="captions"):
+        write_word_pieces([str(data_set)], str(tmp_path / "vocab.txt"), quiet=True)
+    shutil.rmtree(data_set / "captions")
+    with pytest.raises(IncompleteError, match="has no parsed captions"):
         write_word_pieces([str(data_set)], str(tmp_path / "vocab.txt"), quiet=True)
     assert not (tmp_path / "vocab.txt").exists()
 

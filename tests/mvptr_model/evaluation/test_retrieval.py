@@ -176,9 +176,12 @@ def test_a_model_that_was_learning_goes_on_learning(saved: SavedModel, data: Hel
     assert all(not module.training for module in saved.model.eval().modules())
 
 
-@pytest.mark.parametrize("name", ["texts_each", "images_each", "batch"])
-def test_numbers_below_one_are_refused(saved: SavedModel, data: HeldOut, name: str) -> None:
-    with pytest.raises(InputError, match=f"{name} is 0"):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("texts_each", "texts_each is 0"), ("images_each", "images_each is 0"), ("batch", "batch of 0")],
+)
+def test_numbers_below_one_are_refused(saved: SavedModel, data: HeldOut, name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         retrieve(saved.model, data, **{name: 0})
 
 

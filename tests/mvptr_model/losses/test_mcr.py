@@ -114,3 +114,12 @@ def test_nothing_masked_is_zero_with_a_gradient_of_zero(candidates: int) -> None
     assert loss.value.item() == 0
     assert bias.grad is not None
     assert not bias.grad.any()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_passes_through(value: float) -> None:
+    """To where a run is stopped, rather than raising on one rank while others wait."""
+    logits = torch.randn(3, 5)
+    logits[1, 2] = value
+    loss = recovered_concepts(logits, torch.tensor([0, 2, 1]), torch.tensor([0, 0, 1]), 2, match=True)
+    assert not loss.value.isfinite()

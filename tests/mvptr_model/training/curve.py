@@ -9,7 +9,7 @@ from typing import Any
 
 from mvptr_model.training.log import read_log
 
-MEASURED = ("samples_per_second", "tokens_per_second", "data_wait", "flops_utilisation")
+MEASURED = ("samples_per_second", "tokens_per_second", "data_wait", "flops_utilisation", "samples_left_out")
 
 
 def curve(output: str | Path) -> list[dict[str, Any]]:

@@ -33,12 +33,13 @@ def _rank(rank: int, world: int, port: int, given: dict[str, Any], resume: str, 
 
     from mvptr_data.errors import MvptrError
     from mvptr_model.training.pretrain import pretrain
-    from mvptr_model.training.processes import StoppedError
+    from mvptr_model.training.processes import StoppedError, told_of_lost_ranks
     from mvptr_model.training.settings_file import settings_of
 
     torch.set_num_threads(1)
     try:
-        pretrain(settings_of(given), resume=resume)
+        with told_of_lost_ranks():
+            pretrain(settings_of(given), resume=resume)
     except StoppedError as stop:
         sys.exit(128 + stop.signal)
     except MvptrError as error:

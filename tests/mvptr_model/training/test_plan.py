@@ -29,6 +29,8 @@ def test_the_plan_is_what_the_run_does(small: Settings) -> None:
         (6, 12, 2, 192, 16),
         (6, 6, 1, 96, 16),
     ]
+    first, second = (one.flops / one.pairs for one in found.stages)
+    assert 0 < first < second
     assert not Path(settings.output).exists()
     model = load_model(pretrain(settings)).model
     assert sum(found.parameters.values()) == sum(one.numel() for one in model.parameters())
@@ -138,7 +140,9 @@ def test_the_command(given: Given, tmp_path: Path) -> None:
     values = given()
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(values))
     runner = CliRunner()
-    sound = runner.invoke(plan_command, [str(tmp_path / "run.yaml"), "--ranks", "2"], catch_exceptions=False)
+    sound = runner.invoke(
+        plan_command, [str(tmp_path / "run.yaml"), "--ranks", "2", "--tflops", "0.001"], catch_exceptions=False
+    )
     assert sound.exit_code == 0 and sound.stderr == ""
     for said in (
         "96 captions of 48 images",

@@ -11,7 +11,10 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from mvptr_data.errors import ConfigurationMismatchError, DamagedFileError, InputError, MvptrError
+from mvptr_data.dataset.locks import hold_lock
+from mvptr_data.errors import BusyError, ConfigurationMismatchError, DamagedFileError, InputError, MvptrError
+from mvptr_data.phrases import PhraseVocabulary
+from mvptr_data.storage import Store, digest
 from mvptr_model.saved_model import load_model
 from mvptr_model.training.checkpoints import names
 from mvptr_model.training.pretrain import pretrain
@@ -227,6 +230,38 @@ def test_batches_that_cannot_be_are_refused_at_once(small: Settings) -> None:
         pretrain(small(batches={"global_batch": 16, "accumulation": 3}))
     with pytest.raises(MvptrError, match="batch"):
         pretrain(small(batches={"global_batch": 1024}))
+
+
+def test_one_run_at_a_time(small: Settings) -> None:
+    settings = small(stages=[{"stage": 1, "steps": 3}])
+
+    def again() -> None:
+        with pytest.raises(BusyError, match="is being written by"), hold_lock(Store.at(settings.output), "pretrain"):
+            pass
+
+    pretrain(settings, listener=Heard({(1, 1): again}))
+    assert places(settings.output) == [(1, 1), (1, 2), (1, 3)]
+
+
+def test_data_with_other_phrases_are_refused(small: Settings, shards: Path, tmp_path: Path) -> None:
+    """Their samples are in the same order, so that nothing else would tell."""
+    copy = tmp_path / "data"
+    shutil.copytree(shards, copy)
+    settings = small(data=[str(copy)], checkpoints={"steps": 1, "minutes": None})
+    with pytest.raises(StoppedError):
+        pretrain(settings, listener=Heard({(1, 1): TERMINATE[signal.SIGTERM]}))
+    store = Store.at(copy)
+    vocabulary = PhraseVocabulary.from_counts([(("horse", "old"), 60), (("horse", "brown"), 50)], {"made": "again"})
+    manifest = store.read_json("manifest.json")
+    vocabulary.save(store, manifest["phrase_vocab"]["name"])
+    manifest["phrase_vocab"] |= {
+        "digest": vocabulary.digest,
+        "sha256": store.sha256(manifest["phrase_vocab"]["name"]),
+    }
+    body = {name: value for name, value in manifest.items() if name != "digest"}
+    store.write_json("manifest.json", body | {"digest": digest(body)})
+    with pytest.raises(ConfigurationMismatchError, match="another phrase vocabulary"):
+        pretrain(settings)
 
 
 def test_a_model_of_other_sizes_is_refused(small: Settings) -> None:

@@ -68,6 +68,16 @@ def test_one_ranks_corrupt_shard_ends_all(given: Given, shards: Path, tmp_path: 
     assert said[0].split(": ", 1)[1] == said[1].split(": ", 1)[1]
 
 
+def test_a_lost_rank_ends_the_other(given: Given, tmp_path: Path) -> None:
+    ranks = Ranks(2, given(stages=[{"stage": 1, "steps": 500}]), tmp_path / "errors")
+    ranks.until_lines(2)
+    lost = ranks.processes[1]
+    assert lost.pid is not None
+    os.kill(lost.pid, signal.SIGKILL)
+    assert ranks.wait() == [1, -signal.SIGKILL]
+    assert ranks.said(0).startswith("ToldError: another rank has ended")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "zero"), [("fp32", 0), ("bf16", 1), ("bf16", 2), ("fp16", 2)])
 def test_killed_at_any_moment(given: Given, tmp_path: Path, precision: str, zero: int) -> None:
