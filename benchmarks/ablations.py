@@ -6,7 +6,8 @@
 `build/demo` is what `mvptr-data demo` made: its world is learned from, its other world is measured on. RSUM is that of
 re-ranked texts and images, Uni-RSUM that of the uni-modal encoders, of the first caption of each picture; grounding is zero-shot;
 words is the accuracy of masked language modelling. Behind a figure stands the paper's (COCO 5k, Flickr30k Entities): orders
-compare, values do not. A training whose result is in `--out` is not done again, so a run that was stopped goes on.
+compare, values do not. CPU-s are those of a training, or of what was left of a stopped one. A training whose result is in `--out`
+is not done again, so a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ TABLE = (
         paper=(494.8, 459.5, 27.60),
     ),
     Ablation(
-        name="no WPG, no MCR^s",
+        name="no WPG or MCR^s",
         changes={"losses": ["mcr_v", "vsc", "itm", "mlm"]},
         paper=(498.3, 468.8, 36.09),
     ),
@@ -83,6 +84,8 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("demo", type=Path, help="the folder of a finished demo")
     parser.add_argument("--out", type=Path, required=True, help="where trainings and results are kept")
+    names = [row.name for row in TABLE]
+    parser.add_argument("--rows", nargs="+", choices=names, default=names, metavar="ROW", help=", ".join(names))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, nargs=2, default=[600, 3000], help="of the two stages")
     parser.add_argument("--threads", type=int, default=1)
@@ -93,7 +96,7 @@ def main() -> None:
     store, unseen = Store.at(options.demo), _drawn(options.demo / "unseen")
     known, found = _drawn(options.demo), Found({})
     for seed in options.seeds:
-        for row in TABLE:
+        for row in (row for row in TABLE if row.name in options.rows):
             settings = demo_settings(store, known, training, seed=seed, **row.changes)
             found.results.setdefault(row.name, []).append(_result(options.out, settings, unseen))
             print("\n".join(found.table()), flush=True)

@@ -26,13 +26,13 @@ from plain_mvptr import PlainMvptr
 from synthetic import write_data_set
 from torch.utils.flop_counter import FlopCounterMode
 
+from mvptr_model.allocation import keep_freed_memory
 from mvptr_model.batch import Batch
 from mvptr_model.configuration import ModelConfiguration
 from mvptr_model.flops import batch_flops, peak_flops
 from mvptr_model.inputs import Collator, InputSettings
 from mvptr_model.losses.mcr import matched
 from mvptr_model.masking import IGNORED, MaskingSettings
-from mvptr_model.allocation import keep_freed_memory
 from mvptr_model.model import Mvptr
 from mvptr_model.stream.batches import StreamSpec
 from mvptr_model.stream.loader import StreamLoader

@@ -23,12 +23,13 @@ Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 def attend_within(lengths: Tensor, asking: Tensor | None = None) -> Attend:
     """Each place of a sequence asks all of it. `lengths` int64 [n]; `asking` int64 [n], at least 1: how many of a sequence's
     places ask, all of them by default. Whoever asks is to be in the order of the sequences."""
-    return (nested if lengths.device.type == "cuda" else padded)(lengths, lengths if asking is None else asking)
+    return (nested if lengths.device.type == "cuda" else padded)(lengths, asking)
 
 
-def nested(lengths: Tensor, asking: Tensor) -> Attend:
+def nested(lengths: Tensor, asking: Tensor | None = None) -> Attend:
     """By torch's nested tensors: fused kernels on a CUDA device, without padding."""
-    asked, asks = _Jagged(lengths), _Jagged(asking)
+    asked = _Jagged(lengths)
+    asks = asked if asking is None else _Jagged(asking)
 
     def attend(queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
         found = F.scaled_dot_product_attention(asks(queries), asked(keys), asked(values), dropout_p=dropout)
@@ -50,9 +51,10 @@ class _Jagged:
         return jagged.transpose(1, 2)
 
 
-def padded(lengths: Tensor, asking: Tensor) -> Attend:
+def padded(lengths: Tensor, asking: Tensor | None = None) -> Attend:
     """By batched products of rectangles [L, d] and [A, d]."""
-    asked, asks = Padding(lengths), Padding(asking)
+    asked = Padding(lengths)
+    asks = asked if asking is None else Padding(asking)
 
     def attend(queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
         queries = asks.padded(queries).transpose(1, 2)  # [n, h, A, d]

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from mvptr_data.errors import InputError
 from mvptr_model.ablations import ablated
 from mvptr_model.batch import Batch
-from mvptr_model.configuration import FIRST_STAGE_LOSSES, LOSSES, LossName, ModelConfiguration
+from mvptr_model.configuration import FIRST_STAGE_LOSSES, LossName, ModelConfiguration
 from mvptr_model.encoders import Encoders
 from mvptr_model.heads import PairHeads, PredictionHead, initial_logit_scale, similarity_scale
 from mvptr_model.losses.itm import Pairs, matched_pairs, matching, mismatched_pairs, other_images
@@ -86,7 +86,7 @@ class Mvptr(nn.Module):
         batch = ablated(batch.without_padding(), self.configuration)
         self._check(batch)
         table = self.bert.embeddings.table(batch.text_ids, batch.tag_ids)
-        meeting = self._meet(batch, self._encode(batch, table, learns), seed=seed, step=step)
+        meeting = self._meet(batch, self._encode(batch, table, *self._places(batch, learns)), seed=seed, step=step)
         encoded = meeting.encoded
         found: dict[LossName, Loss] = {}
         if "vsc" in learns:
@@ -111,25 +111,31 @@ class Mvptr(nn.Module):
 
     def encode(self, batch: Batch) -> Encoded:
         """Text and image of a packed batch by themselves; with `merged_attention`, no more than embedded."""
-        return self._encode(batch, None, frozenset(LOSSES))
+        return self._encode(batch)
 
-    def _encode(self, batch: Batch, table: Table | None, learns: frozenset[LossName]) -> Encoded:
-        """As `encode`, as far as the losses of `learns` look at it."""
-        joint = bool(learns.difference(FIRST_STAGE_LOSSES))
-        phrases = _masked(batch.phrase_labels, "mcr_s" in learns)
-        tags = Sequences(_masked(batch.tag_labels, "mcr_v" in learns), batch.tag_lengths)
-        regions = Sequences(torch.full_like(batch.features[:, 0], joint, dtype=torch.bool), batch.region_counts)
+    def _encode(
+        self, batch: Batch, table: Table | None = None, text: Tensor | None = None, image: Tensor | None = None
+    ) -> Encoded:
+        """As `encode`; of the last layers, the places `text` and `image` bool [M] alone."""
         return Encoded(
-            self.bert.text(batch.text_ids, batch.text_lengths, table, None if joint else phrases),
+            self.bert.text(batch.text_ids, batch.text_lengths, table, text),
             *self.bert.image(
                 self.bert.tags(batch.tag_ids, batch.tag_lengths, table),
                 self.bert.regions(batch.features, batch.geometry, batch.region_counts),
-                tags.then(regions).states,
+                image,
             ),
         )
 
+    def _places(self, batch: Batch, learns: frozenset[LossName]) -> tuple[Tensor | None, Tensor]:
+        """bool [M] each: which places of text and of image (tags, regions) are looked at, besides `[CLS]`; None for all."""
+        joint = bool(learns.difference(FIRST_STAGE_LOSSES))
+        phrases = _masked(batch.phrase_labels, "mcr_s" in learns)
+        tags = Sequences(_masked(batch.tag_labels, "mcr_v" in learns), batch.tag_lengths)
+        regions = torch.full((len(batch.features),), joint, device=phrases.device)
+        return None if joint else phrases, tags.then(Sequences(regions, batch.region_counts)).states
+
     def _joint_places(self, meeting: Meeting, joined: Sequences, learns: frozenset[LossName]) -> Tensor | None:
-        """bool [M]: which places of the multi-modal encoder's output losses look at, besides `[CLS]`; None for all."""
+        """The same of the multi-modal encoder's output."""
         batch, configuration = meeting.batch, self.configuration
         if "wpg" in learns and configuration.grounding_layer == configuration.joint_layers - 1:
             return None

@@ -35,7 +35,7 @@ from mvptr_data.phrases import PhraseVocabulary
 from mvptr_data.storage import Store, output_errors
 from mvptr_model.configuration import ModelConfiguration
 from mvptr_model.initialisation.checkpoint import SETTINGS, Checkpoint, read_checkpoint
-from mvptr_model.initialisation.weights import Report, fill, fresh_model, shortened
+from mvptr_model.initialisation.weights import NO_PHRASES, Report, fill, fresh_model, shortened
 from mvptr_model.inputs import InputSettings
 from mvptr_model.saved_model import WORDS, SavedModel, piece_lines
 from mvptr_model.word_pieces import WordPieces
@@ -72,7 +72,7 @@ def import_official(
     words = words or checkpoint.words
     if words is None:
         raise InputError(f"{where} has no word pieces beside it", "Give BERT's vocab.txt (--words).")
-    phrases = phrases or _NO_PHRASES
+    phrases = phrases or NO_PHRASES
     table = _matrix(theirs, _TABLE, where)
     order = _order(phrases, words.size, len(table), where)
     configuration = ModelConfiguration.preset("official", **_sizes(checkpoint, words, len(order) - words.size, heads))
@@ -131,9 +131,6 @@ def official_ids(phrases: PhraseVocabulary, words: int) -> list[int]:
     if len(set(ids)) != len(ids):
         raise InputError("two phrases of the vocabulary have one official id", "Give the authors' id2phrase.json.")
     return ids
-
-
-_NO_PHRASES = PhraseVocabulary.from_counts([], {})
 
 
 def _order(phrases: PhraseVocabulary, words: int, rows: int, where: str) -> Tensor:

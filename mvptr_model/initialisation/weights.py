@@ -19,6 +19,8 @@ from mvptr_model.configuration import ModelConfiguration
 from mvptr_model.model import Mvptr
 from mvptr_model.word_pieces import UNKNOWN, WordPieces
 
+#: For a model that knows words alone.
+NO_PHRASES = PhraseVocabulary.from_counts([], {})
 #: Names that a message shows.
 _SHOWN = 8
 

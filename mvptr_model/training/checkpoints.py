@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mvptr_data.dataset.forms import COUNT, OBJECT, Form, check_form
-from mvptr_data.errors import DamagedFileError, FormatVersionError, InputError, MvptrError
+from mvptr_data.errors import DamagedFileError, FormatVersionError, InputError, MvptrError, OutputError
 from mvptr_data.storage import Store, output_errors
-from mvptr_model.training.processes import World
+from mvptr_model.training.processes import World, means_lost_rank
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
@@ -82,8 +82,7 @@ def save_checkpoint(engine: DeepSpeedEngine, output: Path, place: Place, world: 
                 for left in folder.parent.glob(".stage-*.tmp"):  # by a run that was killed
                     _remove(left)
                 hidden.mkdir()
-    with output_errors(Store.at(output)):
-        engine.save_checkpoint(str(hidden), tag=ENGINE, save_latest=False)
+    _write_engine(engine, hidden)
     world.barrier()
     with world.together():
         if world.leads:
@@ -92,6 +91,20 @@ def save_checkpoint(engine: DeepSpeedEngine, output: Path, place: Place, world: 
                 for old in names(output)[:-keep]:
                     _remove(output / FOLDER / old)
     return folder
+
+
+def _write_engine(engine: DeepSpeedEngine, folder: Path) -> None:
+    try:
+        with output_errors(Store.at(folder)):
+            engine.save_checkpoint(str(folder), tag=ENGINE, save_latest=False)
+    except RuntimeError as error:
+        if means_lost_rank(error):
+            raise
+        # What torch says of a full disk.
+        raise OutputError(
+            f"cannot write to {folder}: {str(error).splitlines()[0]}",
+            "Make room there and run the same command again; it goes on from the checkpoint before.",
+        ) from error
 
 
 def names(output: Path) -> list[str]:

@@ -15,7 +15,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mvptr_data.dataset.index import load_index
@@ -25,9 +25,12 @@ from mvptr_data.storage import Store
 from mvptr_model.batch import Batch
 from mvptr_model.configuration import ModelConfiguration
 from mvptr_model.flops import batch_flops
+from mvptr_model.initialisation.bert import from_bert
+from mvptr_model.initialisation.weights import NO_PHRASES
+from mvptr_model.initialisation.word_piece_training import SPECIAL
 from mvptr_model.inputs import Collator
 from mvptr_model.model import Mvptr
-from mvptr_model.saved_model import SavedModel
+from mvptr_model.saved_model import SavedModel, load_model
 from mvptr_model.stream.batches import BatchReader, StreamSpec
 from mvptr_model.stream.settings import OrderSettings
 from mvptr_model.training.initial import initial_model
@@ -35,6 +38,7 @@ from mvptr_model.training.learned import learned_names
 from mvptr_model.training.memory import TYPES, Memory, activation_bytes, checkpoint_bytes, memory_of
 from mvptr_model.training.settings import PretrainSettings, StageSettings
 from mvptr_model.training.settings_file import check_same_run
+from mvptr_model.word_pieces import WordPieces
 
 #: Pairs of the two batches whose activations are counted.
 MEASURED = (4, 8)
@@ -112,29 +116,35 @@ def plan(settings: PretrainSettings, *, ranks: int = 1, device_bytes: int | None
     """What `settings` would take on `ranks` ranks, each with `device_bytes` of memory, if that is known."""
     found = Plan(ranks=ranks)
     _check_packages(found, settings)
-    for root in dict.fromkeys(settings.data):
+    roots = tuple(dict.fromkeys(settings.data))
+    for root in roots:
         with found.noting():
             found.data.append(_data_set(root))
-    saved = None
     with found.noting():
         _check_output(settings)
+    micro_batch = saved = None
     with found.noting():
-        settings.batches.micro_batch(ranks)
-    if len(found.data) == len(set(settings.data)):
+        micro_batch = settings.batches.micro_batch(ranks)
+    with found.noting():
+        saved = _initial(found, settings)
+    batches: list[int] = []
+    if len(found.data) == len(roots):
         with found.noting():
-            saved = initial_model(settings, found.notes.append)
+            batches = [_batches(settings, stage) for stage in settings.stages]
     if saved is not None:
         _describe(found, saved, settings)
-        with found.noting():
-            _plan_stages(found, saved, settings)
+    if saved is not None and micro_batch is not None:
+        for stage, count in zip(settings.stages, batches, strict=False):  # none, where they are not known
+            with found.noting():
+                found.stages.append(_stage(found, saved, settings, stage, count, micro_batch))
     if found.checkpoint_bytes is not None:
         with found.noting():
             _check_room(found.checkpoint_bytes * (settings.checkpoints.keep + 1), settings.output)
     if device_bytes is not None:
-        for stage in found.stages:
-            if stage.memory.most > device_bytes:
+        for one in found.stages:
+            if one.memory.most > device_bytes:
                 found.problems.append(
-                    f"stage {stage.stage} needs {gigabytes(stage.memory.most)} a rank, and a device has "
+                    f"stage {one.stage} needs {gigabytes(one.memory.most)} a rank, and a device has "
                     f"{gigabytes(device_bytes)}. Take more ranks, more batches.accumulation or bf16."
                 )
     return found
@@ -217,51 +227,63 @@ def _learned(model: Mvptr, stage: StageSettings) -> int:
     return sum(sizes[name] for name in learned_names(model.configuration, stage.stage, sizes))
 
 
-def _plan_stages(found: Plan, saved: SavedModel, settings: PretrainSettings) -> None:
-    """Raises what opening the stream raises, and what its first samples raise."""
-    micro = settings.batches.micro_batch(found.ranks)
+def _initial(found: Plan, settings: PretrainSettings) -> SavedModel | None:
+    """The model that the run would begin with, for the phrases of the data sets that are sound; without any, None, after its
+    source was read. Raises what reading that raises."""
+    if found.data:
+        return initial_model(replace(settings, data=tuple(one.root for one in found.data)), found.notes.append)
+    initial = settings.initial
+    if initial.model is not None:
+        load_model(initial.model)
+    elif initial.word_pieces is not None:
+        WordPieces.load(initial.word_pieces)
+    elif initial.bert is not None:
+        from_bert(initial.bert, NO_PHRASES, settings=settings.model, inputs=settings.inputs)
+    return None
+
+
+def _batches(settings: PretrainSettings, stage: StageSettings) -> int:
+    """Global batches of an epoch. Raises what opening the stream raises."""
+    unread = Collator(WordPieces(SPECIAL), NO_PHRASES)  # only the order is asked for
+    order = settings.batches.order(settings.stage_seed(stage.stage))
+    return BatchReader(StreamSpec(roots=settings.data, order=order, collate=unread)).order.batches
+
+
+def _stage(
+    found: Plan, saved: SavedModel, settings: PretrainSettings, stage: StageSettings, batches: int, micro_batch: int
+) -> StagePlan:
+    """Raises what the first samples raise."""
     model = saved.model.to(TYPES[settings.precision.type]).train()
-    for stage in settings.stages:
-        names = learned_names(model.configuration, stage.stage, dict(model.named_parameters()))
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in names)
-        order = settings.batches.order(settings.stage_seed(stage.stage))
-        batches = _reader(settings, saved, stage, order).order.batches
-        steps, learned = stage.length(batches), _learned(model, stage)
-        samples = [
-            _first_batch(settings, saved, stage, pairs) for pairs in (MEASURED if micro > MEASURED[1] else [micro])
-        ]
-        memory = memory_of(
+    names = learned_names(model.configuration, stage.stage, dict(model.named_parameters()))
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in names)
+    learned, steps = _learned(model, stage), stage.length(batches)
+    sizes = MEASURED if micro_batch > MEASURED[1] else (micro_batch,)
+    samples = [_first_batch(settings, saved, stage, pairs) for pairs in sizes]
+    pairs = steps * settings.batches.global_batch
+    flops = batch_flops(model.configuration, samples[-1], stage=stage.stage, ranks=found.ranks) / sizes[-1]
+    return StagePlan(
+        stage=stage.stage,
+        batches=batches,
+        steps=steps,
+        warm_up=round(stage.warm_up * steps),
+        pairs=pairs,
+        micro_batch=micro_batch,
+        learned=learned,
+        flops=flops * pairs,
+        memory=memory_of(
             settings,
             numbers=sum(found.parameters.values()),
             learned=learned,
             world=found.ranks,
-            activations=activation_bytes(model, samples, micro, stage=stage.stage),
-        )
-        pairs = steps * settings.batches.global_batch
-        flops = batch_flops(model.configuration, samples[-1], stage=stage.stage, ranks=found.ranks) / len(samples[-1])
-        found.stages.append(
-            StagePlan(
-                stage=stage.stage,
-                batches=batches,
-                steps=steps,
-                warm_up=round(stage.warm_up * steps),
-                pairs=pairs,
-                micro_batch=micro,
-                learned=learned,
-                flops=flops * pairs,
-                memory=memory,
-            )
-        )
+            activations=activation_bytes(model, samples, micro_batch, stage=stage.stage),
+        ),
+    )
 
 
 def _first_batch(settings: PretrainSettings, saved: SavedModel, stage: StageSettings, pairs: int) -> Batch:
     """The first so many pairs of an order of their own."""
     order = OrderSettings(global_batch=pairs, canonical_streams=1, captions=settings.batches.captions)
-    batch: Batch = _reader(settings, saved, stage, order).read(0, 0)[0].batch
-    return batch
-
-
-def _reader(settings: PretrainSettings, saved: SavedModel, stage: StageSettings, order: OrderSettings) -> BatchReader:
     collate = Collator(saved.words, saved.phrases, saved.inputs, settings.stage_masking(stage.stage))
-    return BatchReader(StreamSpec(roots=settings.data, order=order, collate=collate))
+    batch: Batch = BatchReader(StreamSpec(roots=settings.data, order=order, collate=collate)).read(0, 0)[0].batch
+    return batch

@@ -148,13 +148,18 @@ def _leave() -> None:
         dist.destroy_process_group()
 
 
+def means_lost_rank(error: RuntimeError) -> bool:
+    """Whether an error is a connection to a rank that is no longer there."""
+    return isinstance(error, dist.DistError) or any(sign in str(error) for sign in _BROKEN)
+
+
 @contextmanager
 def told_of_lost_ranks() -> Iterator[None]:
     """Raises `ToldError` where another rank's end is met as a broken connection."""
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error, dist.DistError) or any(sign in str(error) for sign in _BROKEN):
+        if means_lost_rank(error):
             raise ToldError(f"another rank has ended ({str(error).splitlines()[0]})") from error
         raise
 

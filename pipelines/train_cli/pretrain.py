@@ -32,7 +32,10 @@ def pretrain_command(ctx: click.Context, config: str, changes: tuple[str, ...], 
       torchrun --nproc-per-node 8 --no-python mvptr-train pretrain paper.yaml
       deepspeed --no_python mvptr-train pretrain paper.yaml
     """
+    import torch
+
     from mvptr_data.errors import MvptrError
+    from mvptr_model.allocation import keep_freed_memory
     from mvptr_model.training.pretrain import pretrain
     from mvptr_model.training.processes import StoppedError, ToldError, told_of_lost_ranks
     from mvptr_model.training.settings_file import read_settings
@@ -46,6 +49,8 @@ def pretrain_command(ctx: click.Context, config: str, changes: tuple[str, ...], 
         if rank:
             ctx.exit(1)  # the first rank says it
         raise
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     try:
         with reporting(quiet=quiet or rank > 0) as reporter, told_of_lost_ranks():
             folder = pretrain(settings, resume=resume, listener=TrainingProgress(reporter, settings.output))

@@ -29,12 +29,9 @@ MERGED = {"merged_attention": True, "losses": ("mcr_v", "mcr_s", "wpg", "itm", "
 #: Changes; `of`: the stages, where not both learn something.
 VARIETY: dict[str, dict[str, Any]] = {
     "paper": {},
-    "own V'": {"wpg_negatives": "own"},
-    "grounded last": {"wpg_layer": 2},
+    "own V', grounded last": {"wpg_negatives": "own", "wpg_layer": 2},
     "merged": MERGED,
-    "no phrases": {"inputs": ("w", "r", "t"), "losses": ("mcr_v", "vsc", "itm", "mlm")},
-    "no tags": {"inputs": ("w", "c", "r"), "losses": ("mcr_s", "vsc", "wpg", "itm", "mlm")},
-    "MLM alone": {"losses": ("mlm",), "of": (2,)},
+    "MLM alone, no phrases": {"inputs": ("w", "r", "t"), "losses": ("mlm",), "of": (2,)},
 }
 
 

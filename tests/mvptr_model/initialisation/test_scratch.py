@@ -32,7 +32,9 @@ def test_phrases_are_means_and_the_seed_decides() -> None:
     fresh = "cls.predictions.transform.dense.weight"
     assert not torch.equal(found[fresh], other.model.state_dict()[fresh])
     table = found["bert.embeddings.word_embeddings.weight"]
-    assert len(table) == WORDS.size + 2 and float(table[: WORDS.size].std()) == pytest.approx(0.02 * (768 / 16) ** 0.5, rel=0.3)
+    assert len(table) == WORDS.size + 2 and float(table[: WORDS.size].std()) == pytest.approx(
+        0.02 * (768 / 16) ** 0.5, rel=0.3
+    )
     torch.testing.assert_close(table[9].double(), (table[6].double() + table[7].double() + table[8].double()) / 3)
     torch.testing.assert_close(table[10].double(), (table[5].double() + table[8].double()) / 2)
 

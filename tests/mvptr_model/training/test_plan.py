@@ -89,6 +89,30 @@ def test_all_problems_at_once(small: Settings, shards: Path, tmp_path: Path) -> 
     assert len(found.data) == 1 and not found.stages
 
 
+def test_initial_weights_are_looked_at_whatever_the_data_are(small: Settings, shards: Path, tmp_path: Path) -> None:
+    for data in ([str(tmp_path / "nowhere"), str(shards)], [str(tmp_path / "nowhere")]):
+        for initial, said in (
+            ({"word_pieces": str(tmp_path / "no.txt")}, "cannot read the word pieces"),
+            ({"bert": str(tmp_path / "no bert")}, "there is no checkpoint at"),
+            ({"model": str(tmp_path / "no model")}, "there is no model at"),
+        ):
+            found = plan(small(data=data, initial=initial), ranks=3)
+            assert [
+                problem.find(part) >= 0
+                for problem, part in zip(found.problems, ("nowhere has no manifest", "equal parts", said), strict=True)
+            ] == [True] * 3
+    sound = plan(small(data=[str(tmp_path / "nowhere"), str(shards)]))
+    assert len(sound.problems) == 1 and sound.parameters and not sound.stages
+
+
+def test_what_the_data_lack_is_told_beside_what_the_weights_lack(
+    small: Settings, shards: Path, published: Path, tmp_path: Path
+) -> None:
+    missing = {"word_pieces": str(tmp_path / "no.txt")}
+    found = plan(small(data=[str(shards), str(published)], initial=missing))
+    assert len(found.problems) == 2 and "word pieces" in found.problems[0] and "vocabulary" in found.problems[1]
+
+
 def test_what_the_initial_weights_lack_is_a_problem(small: Settings, tmp_path: Path) -> None:
     for initial, said in (
         ({"bert": str(tmp_path / "no bert")}, "there is no checkpoint at"),
