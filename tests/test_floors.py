@@ -18,6 +18,7 @@ FOR_THE_MODEL = (
     "mvptr_data.phrases",
     "mvptr_data.errors",
     "mvptr_data.storage",
+    "mvptr_data.tensor_files",
     "mvptr_data.version",
 )
 

@@ -9,20 +9,17 @@ Old names of BERT's parameters become new ones (`LayerNorm.gamma` and `beta`; `m
 
 from __future__ import annotations
 
-import io
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load
 from torch import Tensor
 
 from mvptr_data.errors import DamagedFileError, InputError
 from mvptr_data.storage import Store, is_url
+from mvptr_data.tensor_files import parse_tensors
 from mvptr_model.word_pieces import WordPieces
 
 #: Weights in a folder, the better first.
@@ -31,8 +28,6 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 SETTINGS, WORDS, TOKENIZER, TOKENIZER_SETTINGS = "config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json"
 #: Suffixes of weights that are given as a file.
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
-#: Under these names a training's checkpoint keeps the network's tensors.
-_TABLES = ("model", "state_dict", "module")
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
 _OLD_NAME = re.compile(r"(?<=LayerNorm\.)(gamma|beta)$")
 _NEW_NAME = {"gamma": "weight", "beta": "bias"}
@@ -76,7 +71,7 @@ def renamed(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
     """Floating-point tensors alone, as float32, under today's names. Raises `DamagedFileError` where two become one."""
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        new = _OLD_NAME.sub(lambda old: _NEW_NAME[old[0]], name.removeprefix("module."))
+        new = _OLD_NAME.sub(lambda old: _NEW_NAME[old[0]], name)
         if new in found:
             raise DamagedFileError(f"{where} has {new} twice, under an old and a new name", "Take one of them out.")
         if tensor.is_floating_point():
@@ -90,34 +85,7 @@ def _tensors(store: Store, name: str) -> dict[str, Tensor]:
         data = store.read(name)
     except OSError as error:
         raise InputError(f"cannot read weights from {where}: {error.strerror or error}", "Check the path.") from error
-    try:
-        if name.endswith(".safetensors"):
-            content: object = load(data)
-        else:
-            with warnings.catch_warnings():  # an error will say it, in one line
-                warnings.simplefilter("ignore")
-                content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # what a torn or hostile file makes torch raise is of no one type
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DamagedFileError(
-            f"{where} is torn, or holds other things than tensors, which are not run ({reason})",
-            "Get it again, or save its state dict alone.",
-        ) from error
-    for table in _TABLES:
-        if isinstance(content, Mapping) and isinstance(content.get(table), Mapping):
-            content = content[table]
-            break
-    if not isinstance(content, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
-    ):
-        raise DamagedFileError(
-            f"{where} holds no table of tensors", f"Give a state dict, or one under {', '.join(_TABLES)}."
-        )
-    for key, tensor in content.items():
-        # A tensor whose places share memory stands for more than the file has, and would fill the machine's when copied.
-        if tensor.layout != torch.strided or tensor.numel() * tensor.element_size() > len(data):
-            raise DamagedFileError(f"{where} has {key} in another form than numbers one by one", "Save it anew.")
-    return renamed(content, where)
+    return renamed(parse_tensors(data, where), where)
 
 
 def _json(store: Store, name: str) -> dict[str, Any] | None:

@@ -32,8 +32,9 @@ def learned_names(configuration: ModelConfiguration, stage: int, names: Iterable
         prefixes += _HEADS[loss]
     joint = merged or bool(learns & _JOINT)
     if joint:
-        # Grounding alone looks no further than its own layer.
-        last = configuration.grounding_layer if learns == {"wpg"} else configuration.joint_layers - 1
+        # Grounding looks no further than its own layer.
+        to_the_end = learns & {"itm", "mlm"} or (merged and learns & {"mcr_v", "mcr_s"})
+        last = configuration.joint_layers - 1 if to_the_end else configuration.grounding_layer
         prefixes += [f"bert.mul_encoder.layer.{number}." for number in range(last + 1)]
     if joint or learns & {"vsc", "mcr_s"}:
         prefixes += _TEXT

@@ -156,7 +156,13 @@ class StageRun:
         asked = [len(self._loader.faults), due and self._world.leads, request.number > 0]
         summed = self._world.total([*own, counts.pairs, counts.places, counts.flops, counts.waited, *asked])
         found = values.record([number / self._world.size for number in summed[: len(own)]])
-        if fault := not_finite(found, norm, overflow_allowed=overflow, stage=self._stage.stage, step=self.done + 1):
+        if fault := not_finite(
+            found,
+            norm,
+            overflow_allowed=overflow and self._engine.fp16_enabled(),
+            stage=self._stage.stage,
+            step=self.done + 1,
+        ):
             with self._world.together():  # all know; one says it
                 raise fault
         rates.add(summed[len(own) : -3])

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mvptr_data.detectors.tensor_files import read_tensors
 from mvptr_data.errors import DamagedFileError, InputError
+from mvptr_data.tensor_files import read_tensors
 
 SAFETENSORS, TORCH, PICKLES = (".safetensors",), (".pth", ".pt", ".bin"), (".pkl", ".pickle")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mvptr_data.detectors.tensor_files import read_tensors
 from mvptr_data.detectors.vinvl.architecture import Architecture
 from mvptr_data.detectors.vinvl.layers import NormalizedConv, frozen_normalization
 from mvptr_data.detectors.vinvl.model import VinvlModel, empty_model
 from mvptr_data.errors import DamagedFileError
+from mvptr_data.tensor_files import read_tensors
 
 #: How parts of the model are called in the file.
 FILE_NAMES = {

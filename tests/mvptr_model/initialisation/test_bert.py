@@ -288,5 +288,5 @@ def test_files_that_are_missing_or_torn(saved: str, tmp_path: Path) -> None:
             from_bert(str(copied), PHRASES)
     whole = Path(saved, "model.safetensors").read_bytes()
     Path(saved, "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DamagedFileError, match=r"model\.safetensors is torn"):
+    with pytest.raises(DamagedFileError, match=r"cannot read tensors from .*model\.safetensors"):
         from_bert(saved, PHRASES)

@@ -21,7 +21,7 @@ def with_gradients(changes: dict[str, Any], stage: int) -> set[str]:
     return {name for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
-@settings(max_examples=25)
+@settings(max_examples=60)
 @given(
     st.lists(st.sampled_from(LOSSES), min_size=1, unique=True),
     st.booleans(),

@@ -83,6 +83,18 @@ def test_help_shows_an_example() -> None:
         assert "mvptr-train" in shown.output
 
 
+def test_the_version_names_the_formats() -> None:
+    shown = CliRunner().invoke(main, ["--version"])
+    assert shown.exit_code == 0
+    assert [line.split(":")[0].split()[0] for line in shown.output.splitlines()] == [
+        "mvptr-train",
+        "model",
+        "checkpoint",
+        "settings",
+    ]
+
+
+@pytest.mark.slow
 def test_torchrun_and_sigterm(config: Path, tmp_path: Path) -> None:
     """Two ranks under torchrun, which is told to end: they save, and the same command goes on."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -149,5 +149,5 @@ def test_other_content_is_refused(tmp_path: Path, content: object) -> None:
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot read detector weights"):
+    with pytest.raises(InputError, match="cannot read weights"):
         load_weights(tmp_path / "none.pth", SMALL)
