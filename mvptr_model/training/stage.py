@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -152,23 +153,16 @@ class StageRun:
         for part, batch in enumerate(parts):
             norm, overflow = self._pass(values, batch, self.done * self._parts + part)
         own = values.numbers()
-        counts = Counts.of(parts, self._flops(parts), waited)
-        asked = [len(self._loader.faults), due and self._world.leads, request.number > 0]
-        summed = self._world.total([*own, counts.pairs, counts.places, counts.flops, counts.waited, *asked])
+        counts = astuple(Counts.of(parts, self._flops(parts), waited))
+        asked = (len(self._loader.faults), due and self._world.leads, request.number > 0)
+        summed = self._world.total([*own, *counts, *asked])
         found = values.record([number / self._world.size for number in summed[: len(own)]])
-        if fault := not_finite(
-            found,
-            norm,
-            overflow_allowed=overflow and self._engine.fp16_enabled(),
-            stage=self._stage.stage,
-            step=self.done + 1,
-        ):
-            with self._world.together():  # all know; one says it
-                raise fault
-        rates.add(summed[len(own) : -3])
-        stop = self._world.most(request.number) if summed[-1] else 0
+        faults, save, stop = summed[-len(asked) :]
+        self._check(found, norm, overflow)
+        rates.add(summed[len(own) : -len(asked)])
+        number = self._world.most(request.number) if stop else 0
         if (self.done + 1) % self._settings.log.steps and self.done + 1 < self.steps:
-            return {}, summed[-2] > 0, stop
+            return {}, save > 0, number
         record = {
             "stage": self._stage.stage,
             "step": self.done + 1,
@@ -180,10 +174,18 @@ class StageRun:
             "gradient_norm": finite(norm),
             "loss_scale": scale,
             "overflow": overflow,
-            "samples_left_out": int(summed[-3]),
+            "samples_left_out": int(faults),
             **rates.record(self._world, self._settings.log.peak_flops or peak_flops(self._world.device)),
         }
-        return record, summed[-2] > 0, stop
+        return record, save > 0, number
+
+    def _check(self, found: dict[str, Any], norm: float, overflow: bool) -> None:
+        """Raises `MvptrError` on all ranks where a number is none; only fp16 may overflow."""
+        allowed = overflow and self._engine.fp16_enabled()
+        fault = not_finite(found, norm, overflow_allowed=allowed, stage=self._stage.stage, step=self.done + 1)
+        if fault is not None:
+            with self._world.together():  # all know; one says it
+                raise fault
 
     def _pass(self, values: StepValues, batch: Batch, forward: int) -> tuple[float, bool]:
         """Forward and backward of one part, number `forward` of the stage. Returns what `engines.step` does."""
