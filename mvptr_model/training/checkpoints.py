@@ -2,7 +2,7 @@
 
     checkpoints/stage-1-step-00000100/
         engine/...          DeepSpeed's own files: weights, optimizer states, loss scale
-        state.json          stage, step, the stream's place, ranks
+        state.json          stage, step, ranks, ZeRO stage, the stream's place (whose seed is the masks', too)
         manifest.json       every file's bytes and sha256; written last, before the folder gets its name
 
 1. All ranks write into a hidden folder beside the others, for DeepSpeed writes its files in place.
@@ -129,7 +129,8 @@ def newest_checkpoint(output: Path, stage: int, say: Callable[[str], None]) -> C
 def open_checkpoint(folder: Path, *, verify: bool = True) -> Checkpoint:
     """The checkpoint in a folder; with `verify` every file of it is read and compared with its digest.
 
-    Raises `InputError`, `DamagedFileError`, `FormatVersionError`."""
+    Raises `InputError`, `DamagedFileError`, `FormatVersionError`.
+    """
     store = Store.at(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder", "Give a checkpoint such as OUT/checkpoints/stage-1-step-00000100.")

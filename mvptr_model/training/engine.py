@@ -1,8 +1,6 @@
 """DeepSpeed's engine around the model: AdamW, ZeRO, precision.
 
 The learning rate is a function of the step (`schedule.py`), set before each one; nothing of it has to be saved.
-
-Shape legend: none; parameters have any shape.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from mvptr_model.training.settings import PretrainSettings
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
 
-#: Its compilation takes up to a minute, needs a compiler, and makes gloo no more exact.
+#: DeepSpeed's operator beside gloo: compiling it takes up to a minute and needs a compiler, and results are the same without.
 SHM_COMM = "deepspeed_shm_comm"
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -79,6 +80,11 @@ class RunLog:
         if self._board is not None:
             for name, value in flattened(record).items():
                 self._board.add_scalar(name, value, record["step"])
+
+    def sync(self) -> None:
+        """Make what was written reach the disk, before a checkpoint counts on it. Raises `OutputError`."""
+        with output_errors(self._store):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()

@@ -95,7 +95,7 @@ class StageRun:
                         self._listener.step(record)
                     if self.done < self.steps and (due or stop):
                         began = time.perf_counter()
-                        folder = self._save()
+                        folder = self._save(log)
                         saved = time.monotonic()
                         rates.pause(time.perf_counter() - began)
                         if stop:
@@ -215,7 +215,10 @@ class StageRun:
         by_step = checkpoints.steps is not None and (self.done + 1) % checkpoints.steps == 0
         return by_step or (checkpoints.minutes is not None and time.monotonic() - saved >= 60 * checkpoints.minutes)
 
-    def _save(self) -> Path:
+    def _save(self, log: RunLog | None) -> Path:
+        with self._world.together():
+            if log is not None:
+                log.sync()
         place = Place(
             stage=self._stage.stage,
             step=self.done,
