@@ -6,7 +6,7 @@ or a path where a number should be, and signed it. A form is one of
 * a `Kind`: one value, such as `COUNT`
 * `[form]`: a list of such values
 * `{name: form, ...}`: an object that has these names, and maybe others
-* `Each(form)`: an object whose values are all such
+* `Each(form, names)`: an object whose values are all such, and that has these names
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Each:
-    """An object with any names, whose values all have the form `of`."""
+    """An object with any names, `names` among them, whose values all have the form `of`."""
 
     of: Form
+    names: tuple[str, ...] = ()
 
 
 Form: TypeAlias = "Kind | Each | list[Form] | dict[str, Form]"
@@ -61,11 +62,9 @@ def _problems(value: Any, form: Form, path: str) -> Iterator[str]:
             yield _other(value, "a list", path)
     elif not isinstance(value, dict):
         yield _other(value, "an object", path)
-    elif isinstance(form, Each):
-        for name, item in value.items():
-            yield from _problems(item, form.of, _within(path, name))
     else:
-        for name, part in form.items():
+        known = {name: form.of for name in (*form.names, *value)} if isinstance(form, Each) else form
+        for name, part in known.items():
             if name in value:
                 yield from _problems(value[name], part, _within(path, name))
             else:

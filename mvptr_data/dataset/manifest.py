@@ -11,7 +11,7 @@ from typing import Any
 
 from mvptr_data.dataset import layout
 from mvptr_data.dataset.captions import CaptionStore
-from mvptr_data.dataset.fields import FIELDS
+from mvptr_data.dataset.fields import FIELDS, OK
 from mvptr_data.dataset.forms import COUNT, OBJECT, ORDINAL, TEXT, Each, Form, check_form
 from mvptr_data.dataset.index import write_index
 from mvptr_data.dataset.plan import Plan
@@ -26,7 +26,7 @@ _FIELD: Form = {
     "configuration": OBJECT,
     "configuration_digest": TEXT,
     "shards": ORDINAL,
-    "counts": Each(COUNT),
+    "counts": Each(COUNT, ("inputs", OK)),
     "totals": Each(COUNT),
     "bytes": COUNT,
     "receipts": TEXT,

@@ -11,12 +11,15 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from mvptr_data.dataset import layout
+from mvptr_data.dataset.fields import OK
 from mvptr_data.dataset.forms import COUNT, NUMBER, ORDINAL, TEXT, Each, Form, check_form
 from mvptr_data.errors import DamagedFileError
 from mvptr_data.storage import Store, digest
 
 _REMEDY = "Run `mvptr-data verify --repair`, or remove it and run the command that wrote it again."
 _FILE: dict[str, Form] = {"name": TEXT, "bytes": COUNT, "sha256": TEXT}
+#: Every receipt counts these; the others are fault classes.
+_COUNTED = ("inputs", OK)
 _FORM: Form = {
     "field": TEXT,
     "shard": ORDINAL,
@@ -24,7 +27,7 @@ _FORM: Form = {
     "configuration_digest": TEXT,
     "tar": _FILE,
     "rows": _FILE,
-    "counts": Each(COUNT),
+    "counts": Each(COUNT, _COUNTED),
     "totals": Each(COUNT),
     "seconds": Each(NUMBER),
     "environment": Each(TEXT),
@@ -62,7 +65,7 @@ class Receipt:
     @property
     def faults(self) -> dict[str, int]:
         """The number of inputs under each fault class."""
-        return {name: count for name, count in self.counts.items() if name not in ("inputs", "ok")}
+        return {name: count for name, count in self.counts.items() if name not in _COUNTED}
 
     def _promised(self) -> dict[str, Any]:
         promised = {item.name: getattr(self, item.name) for item in fields(self) if item.compare}
@@ -105,8 +108,6 @@ def read_receipt(store: Store, field_name: str, shard: int) -> Receipt | None:
         or [receipt.tar.name, receipt.rows.name] != names
     ):
         raise DamagedFileError(f"{where} does not have the digest it promises", _REMEDY)
-    if not {"inputs", "ok"} <= receipt.counts.keys():
-        raise DamagedFileError(f"{where} lacks counts.inputs or counts.ok", _REMEDY)
     return receipt
 
 

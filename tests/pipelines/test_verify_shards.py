@@ -337,6 +337,7 @@ def test_a_generation_of_text_in_the_index_leads_nowhere(data_set: Path) -> None
         (lambda manifest: manifest.update(samples=10**400), "a number of many digits as samples"),
         (lambda manifest: manifest["fields"].update(x=manifest["fields"]["text"]), "names 'x' as a field"),
         (lambda manifest: manifest["fields"]["text"]["counts"].update(ok=None), r"fields\.text\.counts\.ok"),
+        (lambda manifest: manifest["fields"]["text"]["counts"].pop("inputs"), r"lacks fields\.text\.counts\.inputs"),
         (lambda manifest: manifest["order"].pop("files"), r"lacks order\.files"),
         (lambda manifest: manifest["phrase_vocab"].update(name="../outside.parquet"), "names '../outside.parquet'"),
         (lambda manifest: manifest.update(captions=None), "captions, not an object"),

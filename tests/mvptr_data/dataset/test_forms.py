@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mvptr_data.dataset.forms import COUNT, NUMBER, OBJECT, ORDINAL, TEXT, Each, Form, check_form
 from mvptr_data.errors import DamagedFileError
 
-FORM: Form = {"name": TEXT, "shards": [ORDINAL], "counts": Each(COUNT), "more": OBJECT}
+FORM: Form = {"name": TEXT, "shards": [ORDINAL], "counts": Each(COUNT, ("ok",)), "more": OBJECT}
 SOUND = {"name": "x", "shards": [0, 7], "counts": {"ok": 3}, "more": {"any": None}, "newer": 1}
 
 
@@ -26,6 +26,7 @@ def test_what_has_its_form_passes() -> None:
         ({"shards": {"0": 1}}, "as shards, not a list"),
         ({"counts": {"ok": True}}, "here has True as counts.ok, not a count"),
         ({"counts": {"ok": 10**400}}, "here has a number of many digits as counts.ok"),
+        ({"counts": {"other": 1}}, r"here lacks counts\.ok"),
         ({"counts": [1]}, r"here has \[1\] as counts, not an object"),
         ({"more": "x" * 999}, "here has 'x+ as more, not an object"),
     ],
