@@ -63,7 +63,7 @@ def _problems(value: Any, form: Form, path: str) -> Iterator[str]:
     elif not isinstance(value, dict):
         yield _other(value, "an object", path)
     else:
-        known = {name: form.of for name in (*form.names, *value)} if isinstance(form, Each) else form
+        known = dict.fromkeys((*form.names, *value), form.of) if isinstance(form, Each) else form
         for name, part in known.items():
             if name in value:
                 yield from _problems(value[name], part, _within(path, name))
