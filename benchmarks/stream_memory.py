@@ -5,7 +5,7 @@
 
 The samples (10 regions, five captions) are few and read in many epochs, so that it takes minutes in place of the hour: what may
 grow does so by batches and epochs. Memory is this process's own (RssAnon) and what it has mapped of shards (RssFile), and with
-`--workers` that of its worker processes too. The first tenth fills caches and is not counted.
+`--workers` that of its worker processes too: means of each tenth of the run. The first fills caches.
 """
 
 from __future__ import annotations
@@ -65,18 +65,16 @@ def measure(samples: int, batches: int, workers: int) -> list[Row]:
                 if done == batches:
                     break
         seconds = time.perf_counter() - start
-    counted = readings[len(readings) // 10 :]
     rows = [
         Row(name="batches of 1,024", value=done, unit=f"in {loader.epoch + 1} epochs, {seconds:.0f} s of wall"),
         Row(name="processes", value=1 + workers, unit=""),
     ]
     for kind, what in (("RssAnon", "own memory"), ("RssFile", "mapped of files")):
-        values = np.array([one[kind] for one in counted])
-        growth = np.polyfit(np.linspace(0, 1, len(values)), values, 1)[0]
-        rows.append(Row(name=f"{what}, first reading", value=round(values[0], 1), unit="MB"))
-        rows.append(Row(name=f"{what}, last", value=round(values[-1], 1), unit="MB"))
-        rows.append(Row(name=f"{what}, most", value=round(values.max(), 1), unit="MB"))
-        rows.append(Row(name=f"{what}, growth over all of it", value=round(growth, 1), unit="MB (line of best fit)"))
+        values = np.array([one[kind] for one in readings])
+        for tenth, part in enumerate(np.array_split(values, 10), start=1):
+            rows.append(
+                Row(name=f"{what}, tenth {tenth}", value=round(part.mean(), 1), unit=f"MB, at most {part.max():,.1f}")
+            )
     return rows
 
 
