@@ -20,7 +20,7 @@ $(READY): requirements.lock pyproject.toml
 	UV_NO_CONFIG=1 $(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps -e .
 	@touch $@
 
-demo: $(READY) ## Draw a world, extract, parse, write, verify: build/demo
+demo: $(READY) ## Draw a world, make its data set, pre-train on it, measure: build/demo
 	$(BIN)/mvptr-data demo $(DEMO)
 
 test: $(READY) ## Run the test suite
