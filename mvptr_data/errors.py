@@ -31,7 +31,12 @@ FAULT_CLASSES = {
 
 
 class MvptrError(Exception):
-    """Ends the command. `message` says what, which value and why; `mend` says what to do about it."""
+    """Ends the command. `message` says what, which value and why; `mend` says what to do about it.
+
+    `exit_code`: the command's.
+    """
+
+    exit_code = 1
 
     def __init__(self, message: str, mend: str = "") -> None:
         super().__init__(message, mend)

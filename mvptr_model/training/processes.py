@@ -31,11 +31,11 @@ _TOLD_BYTES = 2000
 
 
 class StoppedError(MvptrError):
-    """A signal ended the run after it had saved. `signal` is its number; the process should exit with 128 + `signal`."""
+    """The signal `number` ended the run after it had saved."""
 
     def __init__(self, message: str, mend: str, number: int) -> None:
         super().__init__(message, mend)
-        self.signal = number
+        self.exit_code = 128 + number
 
 
 class ToldError(MvptrError):

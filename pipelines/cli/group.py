@@ -27,7 +27,10 @@ class Group(click.Group):
             signal.signal(signal.SIGTERM, _stop)  # what Slurm and containers send ends a run as Ctrl-C does
             return super().invoke(ctx)
         except MvptrError as error:
-            raise click.ClickException(str(error)) from error
+            if error.exit_code == 1:
+                raise click.ClickException(str(error)) from error
+            click.echo(str(error), err=True)
+            ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("Stopped. The same command goes on from here.", err=True)
             ctx.exit(130)

@@ -57,9 +57,9 @@ def pretrain_command(ctx: click.Context, config: str, changes: tuple[str, ...], 
     except ToldError:
         ctx.exit(1)
     except StoppedError as stop:
-        if rank == 0:
-            click.echo(str(stop), err=True)
-        ctx.exit(128 + stop.signal)
+        if rank:
+            ctx.exit(stop.exit_code)
+        raise
     except MvptrError as error:
         raise click.ClickException(f"rank {rank}: {error}" if rank else str(error)) from error
     if rank == 0:

@@ -41,7 +41,7 @@ def _rank(rank: int, world: int, port: int, given: dict[str, Any], resume: str, 
         with told_of_lost_ranks():
             pretrain(settings_of(given), resume=resume)
     except StoppedError as stop:
-        sys.exit(128 + stop.signal)
+        sys.exit(stop.exit_code)
     except MvptrError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)
