@@ -81,7 +81,9 @@ def test_pickles_are_refused_and_not_run(source: str, tmp_path: Path) -> None:
     whole = Path(source, "pytorch_model.bin").read_bytes()
     (tmp_path / "torn.bin").write_bytes(whole[: len(whole) // 2])
     for name in ("zip.bin", "legacy.bin", "pickle.bin", "text.bin", "torn.bin", "empty.safetensors"):
-        with pytest.raises(DamagedFileError, match=rf"{name}': it is torn, or holds other things, which are not run") as caught:
+        with pytest.raises(
+            DamagedFileError, match=rf"{name}': it is torn, or holds other things, which are not run"
+        ) as caught:
             imported(str(tmp_path / name), tmp_path, words=PIECES)
         assert "\n" not in str(caught.value)
     assert not bomb.path.exists()
