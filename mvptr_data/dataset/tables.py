@@ -70,7 +70,8 @@ def open_table(store: Store, name: str, format_name: str) -> pq.ParquetFile:
     where = store.path(name)
     file = store.open(name)
     try:
-        parquet = pq.ParquetFile(file)
+        # Not `pre_buffer`: a thread of Arrow's would hold bytes of Python's, and a process that ends meanwhile is aborted.
+        parquet = pq.ParquetFile(file, pre_buffer=False)
         facts_of(parquet.schema_arrow, format_name, where)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         file.close()

@@ -17,14 +17,15 @@ _BATCH_ROWS = 4096
 def read_parquet(file: IO[bytes], rows: RowReader) -> Iterator[Caption]:
     """A row a record; fields as in JSONL. Raises `InputError` for a broken file, or one without the columns."""
     try:
-        table = pq.ParquetFile(file)
+        # Neither here nor below a thread of Arrow's: it would hold bytes of Python's, and a process that ends meanwhile is aborted.
+        table = pq.ParquetFile(file, pre_buffer=False)
         schema = table.schema_arrow
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{rows.source} is not a readable Parquet file: {error}", "Get the file again.") from error
     columns = _columns(schema, rows)
     count = 0
     try:
-        for batch in table.iter_batches(_BATCH_ROWS, columns=columns):
+        for batch in table.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
             for number, row in enumerate(_rows(batch), start=count):
                 if isinstance(row, SampleFault):
                     yield rows.fault(row, None, f"row {number}")

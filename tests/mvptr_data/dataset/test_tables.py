@@ -3,6 +3,8 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -133,3 +135,24 @@ def test_a_description_of_another_form_is_a_typed_error(tmp_path: Path, descript
     pq.write_table(table(1).replace_schema_metadata({b"mvptr": description}), tmp_path / "t.parquet")
     with pytest.raises((DamagedFileError, FormatVersionError), match=r"t\.parquet"):
         read_table(Store.at(tmp_path), "t.parquet", "captions")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+def test_reading_starts_no_thread_that_outlives_it(tmp_path: Path) -> None:
+    """One that lets go of bytes of Python's while the interpreter ends aborts the process (one command in 170 did)."""
+    schema = described(pa.schema([("image_id", pa.string()), ("caption", pa.string())]), "captions")
+    captions = pa.table({"image_id": [str(number) for number in range(9000)], "caption": ["a dog"] * 9000}).cast(schema)
+    write_table(Store.at(tmp_path), "t.parquet", captions, row_group_size=1000)
+    code = f"""
+import os
+from mvptr_data.dataset.tables import read_table
+from mvptr_data.sources.caption_rows import KeyRule, RowReader
+from mvptr_data.sources.caption_tables import read_parquet
+from mvptr_data.storage import Store
+before = len(os.listdir("/proc/self/task"))
+assert read_table(Store.at({str(tmp_path)!r}), "t.parquet", "captions").num_rows == 9000
+with open({str(tmp_path / "t.parquet")!r}, "rb") as file:
+    assert sum(1 for _ in read_parquet(file, RowReader("t.parquet", KeyRule(None)))) == 9000
+assert len(os.listdir("/proc/self/task")) == before
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
