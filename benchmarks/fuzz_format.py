@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import json
 import os
 import queue
@@ -31,43 +30,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import numpy as np
+from data_set_readers import READERS
 from hostile import CANARY, break_one
+from small_data_set import build
 
-from mvptr_data.dataset import layout
-from mvptr_data.dataset.captions import CAPTION_SCHEMA, UNMATCHED_SCHEMA, CaptionStore, read_bucket
-from mvptr_data.dataset.fields import FIELDS, REGIONS, TEXT, FieldState, load_state, store_state
-from mvptr_data.dataset.index import load_index
-from mvptr_data.dataset.manifest import load_manifest, publish, published_facts
-from mvptr_data.dataset.plan import load_plan, read_keys, write_plan
-from mvptr_data.dataset.plan import read_rows as read_plan_rows
-from mvptr_data.dataset.receipts import Receipt, read_receipt
-from mvptr_data.dataset.records import Caption, TextPhrase, encode_regions, encode_text
-from mvptr_data.dataset.samples import load_image_ids, load_samples, shard_samples
-from mvptr_data.dataset.shards import read_rows, shard_writer
-from mvptr_data.dataset.tables import described, write_table
-from mvptr_data.detectors import Regions
-from mvptr_data.errors import MvptrError, SampleFault
-from mvptr_data.phrases import PhraseVocabulary
-from mvptr_data.sources.images import ImageRef
-from mvptr_data.storage import Store, digest
-from mvptr_model.stream.reader import ShardReader
-from pipelines.cluster import ClusterOptions
-from pipelines.collect_garbage import collect_garbage
-from pipelines.describe_shards import describe_data_set, render
-from pipelines.export_shards import export_shards
-from pipelines.inspect_sample import draw_sample, load_sample
-from pipelines.list_failures import list_failures
-from pipelines.match_captions import unmatched_captions
-from pipelines.repair_shards import repair_shards
-from pipelines.run_status import run_status
-from pipelines.verify_shards import verify_shards
+from mvptr_data.errors import MvptrError
 
 #: Wall seconds for one input, on a machine that does other work too; bytes that one may take beyond what the program has.
 SECONDS, MEMORY = 40.0, 4 << 30
-SHARDS, PER_SHARD = 2, 3
-INLINE = ClusterOptions(cluster="inline")
-PHRASES = (("red", "dog"), ("dog", "sit on", "bench"))
 
 
 def main() -> None:
@@ -257,172 +227,6 @@ def _text(path: str | bytes) -> str:
 def _without_dots(path: str) -> Path:
     return Path(os.path.normpath(path))
 
-
-def build(root: Path) -> None:
-    """A small published data set of every kind of file: faults, two captions a picture, two buckets, a vocabulary."""
-    store, random = Store.at(root), np.random.default_rng(0)
-    keys = [f"a/picture {number}" for number in range(SHARDS * PER_SHARD)]
-    refs = [ImageRef(key=key, uri=f"{root}/images/{key}.png") for key in keys]
-    plan = write_plan(store, refs, source={"images": f"{root}/images"}, samples_per_shard=PER_SHARD)
-    vocabulary = PhraseVocabulary.from_counts([(PHRASES[0], 9), (PHRASES[1], 7)], {"min_sentences": 5})
-    buckets = []
-    for bucket in range(2):
-        write_table(store, layout.caption_bucket(bucket), CAPTION_SCHEMA.empty_table())
-        buckets.append(store.sha256(layout.caption_bucket(bucket)))
-    captions = CaptionStore(
-        configuration={"parser": {"name": "rules"}}, counts={"texts": 2 * len(keys)}, sha256=tuple(buckets)
-    )
-    captions.save(store)
-    matching = described(UNMATCHED_SCHEMA, "captions", matching=digest([plan.digest, captions.digest]))
-    write_table(store, layout.UNMATCHED, matching.empty_table())
-    text = {
-        "plan": plan.digest,
-        "captions": captions.digest,
-        "vocabulary": vocabulary.digest,
-        "counting": dict(vocabulary.configuration),
-    }
-    states = {
-        REGIONS.name: FieldState(configuration={"import": {"format": "features"}}),
-        TEXT.name: FieldState(configuration=text),
-    }
-    receipts: list[Receipt] = []
-    for field, state in states.items():
-        store_state(store, field, state)
-        for shard in range(SHARDS):
-            receipts.append(_write_shard(store, field, shard, state, keys, random))
-    name = layout.published_vocabulary(0)
-    for file in (layout.PHRASE_VOCAB, name):
-        vocabulary.save(store, file)
-    publish(
-        store,
-        plan,
-        receipts,
-        configurations={field: state.configuration for field, state in states.items()},
-        samples=[
-            shard_samples(store, *(layout.shard_file(field, shard, 0, "parquet") for field in FIELDS))
-            for shard in range(SHARDS)
-        ],
-        facts=published_facts(store, captions, vocabulary, name, unmatched_captions(store, plan, captions) or 0),
-    )
-
-
-def _write_shard(
-    store: Store, field: str, shard: int, state: FieldState, keys: list[str], random: np.random.Generator
-) -> Receipt:
-    with shard_writer(store, FIELDS[field], shard, configuration_digest=state.digest) as (writer, receipts):
-        for number, key in enumerate(keys[shard * PER_SHARD :][:PER_SHARD]):
-            if field == REGIONS.name and number == 1:
-                writer.add_fault(key, SampleFault("torn_image", "it breaks off"))
-            elif field == REGIONS.name:
-                facts = {"width": 90, "height": 80, "sha256": "0" * 64, "image_id": 7 * (number + 1), "regions": 2}
-                writer.add(key, encode_regions(_regions(random), 90, 80), facts)
-            else:
-                known = TextPhrase(phrase=PHRASES[0], spans=((2, 5), (6, 9)))
-                texts = [Caption(id=str(one), text="a red dog, \\u", phrases=(known,)) for one in range(2)]
-                writer.add(key, encode_text("train", texts), {"split": "train", "captions": 2, "phrases": 2})
-    return receipts[0]
-
-
-def _regions(random: np.random.Generator) -> Regions:
-    return Regions(
-        boxes=np.array([[1, 2, 30, 40], [5, 6, 70, 80]], np.float32),
-        features=random.standard_normal((2, 2048)).astype(np.float32),
-        scores=np.array([0.9, 0.5], np.float32),
-        labels=np.array([3, 4], np.int32),
-        tags=("dog", "bench"),
-        attributes=(("red",), ()),
-        attribute_scores=((0.5,), ()),
-    )
-
-
-def _load_all(root: Path, _: Path) -> None:
-    """Every loader, each on its own: one that fails keeps the others from nothing. The first error is raised at the end."""
-    store = Store.at(root)
-    errors: list[MvptrError] = []
-
-    def attempt(load: Callable[..., Any], *arguments: Any) -> Any:
-        try:
-            return load(store, *arguments)
-        except MvptrError as error:
-            errors.append(error)
-        except FileNotFoundError:  # what these functions promise of a file that is not there
-            pass
-
-    if (manifest := attempt(load_manifest)) is not None:
-        for load in (load_index, load_samples, load_image_ids):
-            attempt(load, manifest)
-    attempt(load_plan)
-    captions = attempt(CaptionStore.load)
-    for bucket, sha256 in enumerate(captions.sha256 if captions else ()):
-        attempt(read_bucket, bucket, sha256)
-    for name in (layout.PHRASE_VOCAB, layout.published_vocabulary(0)):
-        attempt(lambda store, name: PhraseVocabulary.load(store.path(name)), name)
-    for shard in range(SHARDS):
-        attempt(read_keys, shard)
-        attempt(read_plan_rows, shard)
-        for field in FIELDS:
-            attempt(load_state, field)
-            attempt(read_receipt, field, shard)
-            attempt(read_rows, layout.shard_file(field, shard, 0, "parquet"))
-    if errors:
-        raise errors[0]
-
-
-def _verify(root: Path, _: Path) -> None:
-    verify_shards(str(root), cluster=INLINE, quiet=True)
-
-
-def _read_samples(root: Path, _: Path) -> None:
-    with ShardReader(str(root)) as reader:
-        reader.vocabulary()
-        for number in range(len(reader)):
-            assert reader[number].geometry.shape[1] == 6
-
-
-def _export(root: Path, target: Path) -> None:
-    export_shards(str(root), str(target / "webdataset"), form="webdataset", cluster=INLINE, quiet=True)
-    export_shards(str(root), str(target / "tsv"), form="vinvl-tsv", features="both", cluster=INLINE, quiet=True)
-
-
-def _inspect(root: Path, _: Path) -> None:
-    draw_sample(load_sample(str(root), "a/picture 0"))
-
-
-def _describe(root: Path, _: Path) -> None:
-    from rich.console import Console
-
-    Console(file=io.StringIO()).print(render(describe_data_set(str(root))))
-
-
-def _status(root: Path, _: Path) -> None:
-    run_status(str(root))
-    for field in FIELDS:
-        list(list_failures(str(root), field=field))
-
-
-def _collect_garbage(root: Path, _: Path) -> None:
-    collect_garbage(str(root), younger_than=0)
-
-
-def _repair_and_verify(root: Path, _: Path) -> None:
-    """After a repair, verify is sound or the repair has said what is left."""
-    repair = repair_shards(str(root), cluster=INLINE, quiet=True)
-    if not repair.left:
-        findings = verify_shards(str(root), cluster=INLINE, quiet=True).findings
-        assert not findings, f"nothing was left, and verify finds {findings[0]}"
-
-
-READERS: dict[str, Callable[[Path, Path], None]] = {
-    "load": _load_all,
-    "verify": _verify,
-    "read": _read_samples,
-    "export": _export,
-    "inspect": _inspect,
-    "describe": _describe,
-    "status": _status,
-    "gc": _collect_garbage,
-    "repair": _repair_and_verify,
-}
 
 if __name__ == "__main__":
     main()
