@@ -17,7 +17,7 @@ _BATCH_ROWS = 4096
 def read_parquet(file: IO[bytes], rows: RowReader) -> Iterator[Caption]:
     """A row a record; fields as in JSONL. Raises `InputError` for a broken file, or one without the columns."""
     try:
-        # Neither here nor below a thread of Arrow's: it would hold bytes of Python's, and a process that ends meanwhile is aborted.
+        # Here and below no thread of Arrow's: it would hold bytes of Python's, and a process that ends meanwhile is aborted.
         table = pq.ParquetFile(file, pre_buffer=False)
         schema = table.schema_arrow
     except (pa.ArrowException, OSError) as error:

@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import click
@@ -62,24 +63,31 @@ def _stop(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if not wanted or ctx.resilient_parsing:
-        return
-    click.echo(f"mvptr-data {__version__}")
-    for name, (written, readable) in FORMATS.items():
-        click.echo(f"  {name}: writes version {written}, reads {', '.join(map(str, sorted(readable)))}")
-    ctx.exit()
+def version_option(
+    program: str, formats: Callable[[], Mapping[str, tuple[int, Collection[int]]]]
+) -> Callable[[Any], Any]:
+    """`--version`, which also tells of each of the `formats` which version is written and which are read."""
+
+    def tell(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+        if not wanted or ctx.resilient_parsing:
+            return
+        click.echo(f"{program} {__version__}")
+        for name, (written, readable) in formats().items():
+            click.echo(f"  {name}: writes version {written}, reads {', '.join(map(str, sorted(readable)))}")
+        ctx.exit()
+
+    return click.option(
+        "--version",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=tell,
+        help="Show the version and the formats it writes and reads.",
+    )
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_version,
-    help="Show the version and the formats it writes and reads.",
-)
+@version_option("mvptr-data", lambda: FORMATS)
 def main() -> None:
     """From images and captions to aligned WebDataset shards for MVPTR.
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from mvptr_data.errors import InputError
 
 #: How a process is told how many threads its libraries may compute with.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+#: The folder of recipes to copy.
+RECIPES = Path(__file__).parent.parent / "recipes"
 KINDS = ("inline", "local", "local-cuda", "slurm")
 
 
@@ -37,8 +40,6 @@ class ClusterOptions:
         if self.threads < 1 or (self.workers is not None and self.workers < 1):
             raise InputError(f"workers is {self.workers} and threads is {self.threads}; both must be at least 1")
         if (self.cluster_config is not None) != (self.cluster == "slurm"):
-            from pipelines.cluster.slurm import RECIPES
-
             raise InputError(
                 f"the cluster {self.cluster!r} takes no configuration file"
                 if self.cluster_config is not None

@@ -24,7 +24,6 @@ from mvptr_data.errors import InputError, MissingDependencyError
 from pipelines.cluster.options import THREAD_VARIABLES, ClusterOptions
 
 #: Where the recipes lie that come with the package.
-RECIPES = Path(__file__).parent.parent / "recipes"
 
 _WORD = re.compile(r"[A-Za-z0-9_.:@%+=,/-]+")
 _PATH = re.compile(r"(?:[A-Za-z0-9_.:@%+=,/~-]|\$[A-Za-z_][A-Za-z0-9_]*|\$\{[A-Za-z_][A-Za-z0-9_]*\})+")

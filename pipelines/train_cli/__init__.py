@@ -6,8 +6,7 @@ import os
 
 import click
 
-from mvptr_data.version import __version__
-from pipelines.cli.group import Group
+from pipelines.cli.group import Group, version_option
 from pipelines.train_cli.export_official import export_official_command
 from pipelines.train_cli.import_official import import_official_command
 from pipelines.train_cli.plan import plan_command
@@ -16,29 +15,17 @@ from pipelines.train_cli.pretrain import pretrain_command
 from pipelines.train_cli.train_word_pieces import train_word_pieces_command
 
 
-def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if not wanted or ctx.resilient_parsing:
-        return
+def _formats() -> dict[str, tuple[int, set[int]]]:
     from mvptr_model.saved_model import MODEL_VERSION
     from mvptr_model.training.checkpoints import CHECKPOINT_VERSION
     from mvptr_model.training.settings_file import SETTINGS_VERSION
 
-    click.echo(f"mvptr-train {__version__}")
     versions = {"model": MODEL_VERSION, "checkpoint": CHECKPOINT_VERSION, "settings": SETTINGS_VERSION}
-    for name, version in versions.items():
-        click.echo(f"  {name}: writes version {version}, reads {version}")
-    ctx.exit()
+    return {name: (version, {version}) for name, version in versions.items()}
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_version,
-    help="Show the version and the formats it writes and reads.",
-)
+@version_option("mvptr-train", _formats)
 @click.option("--local_rank", type=int, hidden=True, help="What the deepspeed launcher passes on.")
 def main(local_rank: int | None) -> None:
     """From published shards to a pre-trained MVPTR model.

@@ -15,7 +15,8 @@ import pytest
 
 from mvptr_data.errors import InputError, MissingDependencyError
 from pipelines.cluster import ClusterOptions, open_cluster, tasks
-from pipelines.cluster.slurm import RECIPES, SlurmRecipe, cluster_arguments, read_recipe
+from pipelines.cluster.options import RECIPES
+from pipelines.cluster.slurm import SlurmRecipe, cluster_arguments, read_recipe
 
 SBATCH = """#!/bin/sh
 cd "$(dirname "$0")/jobs" || exit 1
