@@ -10,6 +10,7 @@ of a sequence, D size of a state, V word pieces, h heads.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -94,8 +95,8 @@ class PlainMvptr:
                 hinges.append(torch.stack([F.relu(MARGIN + other - scores[text]) for other in others]).mean())
         return torch.stack(hinges).mean()
 
-    def _concepts(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Eq. 1-2: scores [n, L, V] of every position, one sample after another."""
+    def _concepts(self, scores: Iterable[Tensor], labels: Iterable[Tensor]) -> Tensor:
+        """Eq. 1-2: scores [L, V] and labels [L] of one sample after another."""
         losses = []
         for sample_scores, sample_labels in zip(scores, labels, strict=True):
             places = (sample_labels != IGNORED).nonzero()[:, 0]
@@ -107,11 +108,11 @@ class PlainMvptr:
         return torch.stack(losses).mean()
 
     def _phrases(self, text: Tensor, labels: Tensor) -> Tensor:
-        """Eq. 3."""
-        scores = text.new_zeros(*labels.shape, len(self.phrases))
+        """Eq. 3, at masked places only: a decoder for all of them would be as wide as the phrases are many."""
         there = labels != IGNORED
-        scores[there] = self._scores(self.model.phrase_mcr, text[there], self.phrases)
-        return self._concepts(scores, labels)
+        scores = self._scores(self.model.phrase_mcr, text[there], self.phrases)
+        counts = there.sum(dim=1).tolist()
+        return self._concepts(scores.split(counts), labels[there].split(counts))
 
     def _scores(self, head: PredictionHead, states: Tensor, rows: Tensor) -> Tensor:
         """[..., D] -> [..., V]."""

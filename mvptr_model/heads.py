@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mvptr_model.configuration import ModelConfiguration
 from mvptr_model.encoders import LAYER_NORM_EPS
+from mvptr_model.losses.ranks import widened
 
 
 class Transform(nn.Module):
@@ -63,7 +64,7 @@ def initial_logit_scale(temperature: float) -> nn.Parameter:
 
 def similarity_scale(logit_scale: Tensor, maximum: float) -> Tensor:
     """[]: 1 / tau, at most `maximum` (CLIP's 100)."""
-    return _AtMost.apply(logit_scale, math.log(maximum)).exp()
+    return _AtMost.apply(widened(logit_scale), math.log(maximum)).exp()
 
 
 class _AtMost(torch.autograd.Function):

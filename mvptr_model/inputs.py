@@ -209,7 +209,7 @@ class Collator:
         room, remembered = self._settings.max_tags - 2, self._words.remembered
         ids: list[int] = []
         tags: list[int] = []
-        for number, name in enumerate(dict.fromkeys(names)):
+        for number, name in enumerate(dict.fromkeys(map(str.lower, names))):
             if len(ids) >= room:
                 break
             pieces = remembered(name).ids

@@ -180,7 +180,8 @@ class Mvptr(nn.Module):
             meeting.rivals,
             seed=meeting.seed,
             step=meeting.step,
-            hardest=self.configuration.hardest_negatives,
+            # Where all are equal, the most similar one would be the first.
+            hardest=self.configuration.hardest_negatives and "vsc" in self.configuration.losses,
         )
         return Pairs(*(torch.cat(parts) for parts in zip(matched, mismatched, strict=True)))
 

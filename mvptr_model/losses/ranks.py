@@ -99,7 +99,8 @@ def mean(values: Tensor, weights: Tensor | None = None) -> Tensor:
     weights = torch.ones_like(values) if weights is None else weights.to(values.dtype)
     # What weighs nothing may be infinite or worse.
     weighed = torch.where(weights > 0, values, 0.0) * weights
-    return weighed.sum() * (Peers.everyone().count / total(weights.sum()).clamp(min=torch.finfo(values.dtype).tiny))
+    count = total(weights.sum())
+    return weighed.sum() * (Peers.everyone().count / torch.where(count > 0, count, 1.0))
 
 
 def drawn(pairs: int, each: int, *key: int | str) -> Tensor:

@@ -17,6 +17,7 @@ import yaml
 from mvptr_data.dataset.fields import configuration_differences
 from mvptr_data.errors import ConfigurationMismatchError, FormatVersionError, InputError
 from mvptr_data.storage import Store
+from mvptr_model.configuration import PRESETS
 from mvptr_model.training.settings import InitialSettings, PretrainSettings, StageSettings
 
 SETTINGS_VERSION = 1
@@ -53,6 +54,9 @@ def settings_of(*given: Mapping[str, Any]) -> PretrainSettings:
     values = _defaults()
     for one in given:
         values = _merged(values, one, "")
+    if values["inputs"]["preset"] is None:  # as the model's, unless it was chosen
+        preset = values["model"].get("preset")
+        values["inputs"]["preset"] = preset if preset in PRESETS else "paper"
     try:
         return msgspec.convert(values, PretrainSettings, strict=False)
     except msgspec.ValidationError as error:
@@ -115,6 +119,7 @@ def _defaults() -> dict[str, Any]:
     whole = PretrainSettings(data=("-",), output="-", initial=InitialSettings(bert="-"))
     found = resolved(whole) | {"data": [], "output": "", "model": dict(whole.model)}
     found["initial"] = dict.fromkeys(found["initial"])
+    found["inputs"]["preset"] = None
     return found
 
 
