@@ -24,6 +24,7 @@ import torch
 from harness import arguments
 
 from mvptr_data.abstract_scenes import read_truth
+from mvptr_data.dataset.manifest import load_manifest
 from mvptr_data.storage import Store, digest
 from mvptr_model.evaluation.measure import Measured, MeasureSettings, measure
 from mvptr_model.saved_model import load_model
@@ -35,7 +36,7 @@ from pipelines.demo.learning import DemoTraining, demo_settings
 from pipelines.demo.truth import gold_boxes
 
 #: Of the results' files; another one when what they mean changes.
-VERSION = 1
+VERSION = 2
 #: Their figures, in the table's order; the first three are in the paper's table, too.
 FIGURES = ("RSUM", "Uni-RSUM", "grounding", "words")
 
@@ -112,7 +113,8 @@ def _drawn(folder: Path) -> DrawnDataSet:
 
 def _result(out: Path, settings: PretrainSettings, unseen: DrawnDataSet) -> dict[str, float | None]:
     """The figures of one training, and the seconds that it took; from its file where there is one."""
-    values = {name: value for name, value in resolved(settings).items() if name != "output"}
+    values: dict[str, Any] = {name: value for name, value in resolved(settings).items() if name != "output"}
+    values["data"] = [load_manifest(Store.at(root))["digest"] for root in (*settings.data, unseen.root)]
     name = digest(values)[:16]
     store = Store.at(out)
     file = f"{name}.json"

@@ -16,7 +16,7 @@ TEXT, TAGS, REGIONS, PHRASES = 40, 20, 50, 5
 OFTEN = MaskingSettings(words=1 / 6, tags=1 / 9, phrases=0.15)
 
 
-def made_batch(pairs: int, configuration: ModelConfiguration) -> Batch:
+def made_batch(pairs: int, configuration: ModelConfiguration, masking: MaskingSettings = OFTEN) -> Batch:
     """A masked, padded batch."""
     rng = np.random.default_rng(0)
     words, phrases = configuration.word_rows, configuration.phrase_rows
@@ -37,7 +37,7 @@ def made_batch(pairs: int, configuration: ModelConfiguration) -> Batch:
         Tags(tags, tag_of_piece),
         keys,
         Table(words=words, phrases=phrases, mask=MASK),
-        OFTEN,
+        masking,
     )
     return Batch(
         text_ids=torch.from_numpy(texts.ids),

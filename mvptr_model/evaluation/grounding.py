@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -50,20 +51,26 @@ class GroundedPhrase:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroundingAccuracy:
     """Shares of so many `phrases`, 0 to 1: those found; those that some region is right for; those that the largest box is
-    right for (of equal ones the first); those that a region drawn at random is right for, in expectation."""
+    right for (of equal ones the first); those that a region drawn at random is right for, in expectation.
+
+    `left_out`: phrases with gold boxes that the model could not be asked for, in none of the shares; where images have no region,
+    texts more phrases than `InputSettings` lets in, or the vocabulary lacks them. A protocol that counts them calls them missed.
+    """
 
     phrases: int
+    left_out: int
     accuracy: float
     upper_bound: float
     largest_box: float
     random_box: float
 
     @classmethod
-    def of(cls, found: Sequence[GroundedPhrase]) -> GroundingAccuracy:
-        """All shares are 0 where there is no phrase."""
+    def of(cls, found: Sequence[GroundedPhrase], known: int) -> GroundingAccuracy:
+        """Of `known` phrases, those of `ground_phrases`. All shares are 0 where there is none."""
         count = max(len(found), 1)
         return cls(
             phrases=len(found),
+            left_out=known - len(found),
             accuracy=sum(bool(one.right[one.region]) for one in found) / count,
             upper_bound=sum(bool(one.right.any()) for one in found) / count,
             largest_box=sum(bool(one.right[_areas(one.boxes).argmax()]) for one in found) / count,
@@ -96,6 +103,17 @@ def ground_phrases(
                 for query, region in zip(queries, regions, strict=True)
             ]
     return found
+
+
+def known_phrases(data: HeldOut, gold: GoldBoxes) -> int:
+    """How many phrases of the texts of `data` have gold boxes."""
+    count = 0
+    for image, texts in groupby(data.texts, key=lambda text: text.image):
+        sample = data.sample(image)
+        for text in texts:
+            known = gold.get((sample.key, sample.captions[text.caption].text), {})
+            count += sum(len(wanted) > 0 for wanted in known.values())
+    return count
 
 
 class _Query(NamedTuple):

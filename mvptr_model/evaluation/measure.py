@@ -9,7 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mvptr_model.evaluation.grounding import GoldBoxes, GroundingAccuracy, PhraseState, ground_phrases
+from mvptr_model.evaluation.grounding import (
+    GoldBoxes,
+    GroundingAccuracy,
+    PhraseState,
+    ground_phrases,
+    known_phrases,
+)
 from mvptr_model.evaluation.held_out import HeldOut
 from mvptr_model.evaluation.language import RecoveredWords, recover_words
 from mvptr_model.evaluation.retrieval import (
@@ -66,7 +72,7 @@ def measure(
         grounding = None
         if gold is not None:
             found = ground_phrases(saved.model, data, gold, state=settings.state, batch=settings.batch)
-            grounding = GroundingAccuracy.of(found)
+            grounding = GroundingAccuracy.of(found, known_phrases(data, gold))
         return Measured(
             images=data.images,
             texts=len(data.texts),

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from mvptr_data.errors import InputError
 from mvptr_data.storage import Store
@@ -68,7 +68,11 @@ def run_demo(
     with reporting(quiet=quiet) as reporter:
         known = published_world(store.root, reporter, pictures, seed, cluster=cluster, quiet=quiet)
         reporter.keep_log(store, "demo")
+        # Done again, it measures again; the seconds stay those of what was made.
+        earlier = store.read_json(SUMMARY) if store.exists(SUMMARY) else {}
         data = measure_data(known, time.monotonic() - started)
+        if "data" in earlier:
+            data = replace(data, seconds=earlier["data"]["seconds"])
         if not store.exists(SUMMARY):
             store.write_json(SUMMARY, {"data": asdict(data)})
         report_data(reporter, known, data)
@@ -79,6 +83,8 @@ def run_demo(
         learned = learn(store, known, training or DemoTraining(), seed=seed, quiet=quiet)
         store.write("curves.png", draw_curves(learned.run))
         model = measure_model(learned, new, started=begun)
+        if "model" in earlier:
+            model = replace(model, seconds=earlier["model"]["seconds"])
         store.write_json(SUMMARY, {"data": asdict(data), "model": model.to_dict()})
         _draw_samples(store, reporter, known, list(known.truth)[:3])
         draw_grounded_samples(store, reporter, learned.model, new)

@@ -32,7 +32,8 @@ def report_model(reporter: Reporter, store: Store, run: Path, summary: ModelSumm
     grounding = summary.grounding
     reporter.say(
         f"  of {grounding.phrases:,} phrases some region is right for {100 * grounding.upper_bound:.1f}, "
-        f"the largest box for {100 * grounding.largest_box:.1f}, a random one for {100 * grounding.random_box:.1f}"
+        f"the largest box for {100 * grounding.largest_box:.1f}, a random one for {100 * grounding.random_box:.1f}; "
+        f"{grounding.left_out:,} more could not be asked for"
     )
     for name, place in (
         ("model", run / "stage-2"),

@@ -48,6 +48,7 @@ def test_the_demo_ends_with_a_summary_measured_against_the_truth(tmp_path: Path)
     assert [path.stat().st_mtime_ns for path in made] == times
     assert (again.data.tag_recall, again.data.phrase_f1) == (summary.data.tag_recall, summary.data.phrase_f1)
     assert (again.model.trained, again.model.grounding) == (summary.model.trained, summary.model.grounding)
+    assert (again.data.seconds, again.model.seconds) == (written["data"]["seconds"], written["model"]["seconds"])
 
     with pytest.raises(ConfigurationMismatchError, match="60 pictures with seed 3"):
         demo(tmp_path, pictures=61)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from mvptr_data.abstract_scenes import read_truth
 from mvptr_data.errors import InputError
 from mvptr_data.phrases import PhraseWords
-from mvptr_model.evaluation.grounding import GoldBoxes, GroundedPhrase, GroundingAccuracy, ground_phrases
+from mvptr_model.evaluation.grounding import GoldBoxes, GroundedPhrase, GroundingAccuracy, ground_phrases, known_phrases
 from mvptr_model.evaluation.held_out import HeldOut, TextPlace
 from mvptr_model.saved_model import SavedModel
 from mvptr_model.stream.reader import Sample, ShardReader
@@ -97,6 +98,16 @@ def test_without_phrases_words_are_grounded_and_phrases_cannot_be(published: Pat
     assert [(one.text, one.phrase) for one in found] == [(one.text, one.phrase) for one in of_whole]
 
 
+def test_phrases_that_cannot_be_asked_for_are_counted(published: Path, gold: GoldBoxes) -> None:
+    saved = small_model(published)
+    with ShardReader(str(published)) as reader:
+        data = HeldOut(reader, saved.words, replace(saved.inputs, max_phrases=1))
+        texts = [(sample.key, caption.text) for sample in reader for caption in sample.captions]
+        accuracy = GroundingAccuracy.of(ground_phrases(saved.model, data, gold), known_phrases(data, gold))
+    assert accuracy.phrases + accuracy.left_out == sum(len(gold[text]) for text in texts)
+    assert 0 < accuracy.phrases <= len(texts) < accuracy.left_out
+
+
 def test_merged_attention_grounds_in_its_own_layers(published: Path, gold: GoldBoxes) -> None:
     saved = small_model(published, merged_attention=True, losses=("mcr_v", "mcr_s", "wpg", "mlm", "itm"))
     with ShardReader(str(published)) as reader:
@@ -118,13 +129,19 @@ def test_accuracy_and_what_it_is_held_against() -> None:
             found(1, True, True, False),
             found(2, False, True, False),
             found(0, False, False, False),
-        ]
+        ],
+        known=6,
     )
     assert accuracy == GroundingAccuracy(
-        phrases=4, accuracy=0.5, upper_bound=0.75, largest_box=0.5, random_box=pytest.approx((1 + 2 + 1) / 3 / 4)
+        phrases=4,
+        left_out=2,
+        accuracy=0.5,
+        upper_bound=0.75,
+        largest_box=0.5,
+        random_box=pytest.approx((1 + 2 + 1) / 3 / 4),
     )
-    assert GroundingAccuracy.of([]) == GroundingAccuracy(
-        phrases=0, accuracy=0.0, upper_bound=0.0, largest_box=0.0, random_box=0.0
+    assert GroundingAccuracy.of([], known=0) == GroundingAccuracy(
+        phrases=0, left_out=0, accuracy=0.0, upper_bound=0.0, largest_box=0.0, random_box=0.0
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mvptr_data.errors import ConfigurationMismatchError
-from mvptr_model.evaluation.grounding import GroundingAccuracy, ground_phrases
+from mvptr_model.evaluation.grounding import GroundingAccuracy, ground_phrases, known_phrases
 from mvptr_model.evaluation.held_out import HeldOut
 from mvptr_model.evaluation.language import recover_words
 from mvptr_model.evaluation.measure import MeasureSettings, measure
@@ -29,7 +29,9 @@ def test_it_is_all_three_and_the_same_again(published: Path, tmp_path: Path) -> 
         settings = MeasureSettings(texts_each=9, images_each=4, mask_seed=7, batch=20)
         found = measure(saved, str(published), gold, settings)
         assert found.retrieved == retrieve(saved.model, data, texts_each=9, images_each=4)
-        assert found.grounding == GroundingAccuracy.of(ground_phrases(saved.model, data, gold))
+        assert found.grounding == GroundingAccuracy.of(
+            ground_phrases(saved.model, data, gold), known_phrases(data, gold)
+        )
         assert found.grounding.phrases == len(gold[sample.key, caption.text]) > 0
         assert found.words == recover_words(saved.model, masked)
         assert found.guessed == chance([len(sample.captions) for sample in reader])

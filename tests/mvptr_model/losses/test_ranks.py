@@ -106,6 +106,16 @@ def averaged(ranks: list[dict[str, Found]], what: str, name: str) -> Tensor:
     return torch.stack([found[what][name] for found in ranks]).mean(dim=0)
 
 
+@pytest.mark.parametrize("count", [1, 2, 4, 512])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_weighs_nothing_is_0(monkeypatch: pytest.MonkeyPatch, count: int, dtype: torch.dtype) -> None:
+    monkeypatch.setattr(Peers, "everyone", classmethod(lambda cls: cls(0, count)))
+    values = torch.tensor([1.0, torch.inf, torch.nan], dtype=dtype, requires_grad=True)
+    found = mean(values, torch.zeros(3))
+    found.backward()
+    assert found.item() == 0 and values.grad is not None and values.grad.tolist() == [0, 0, 0]
+
+
 def test_vsc(ranks: list[dict[str, Found]], whole: dict[str, Found]) -> None:
     for name in ("value", "accuracy", "scale"):
         torch.testing.assert_close(averaged(ranks, "vsc", name), whole["vsc"][name])
