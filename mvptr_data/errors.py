@@ -26,6 +26,7 @@ FAULT_CLASSES = {
     "no_captions": "the image has no usable caption",
     "empty_caption": "the caption has no text",
     "long_caption": "the caption is longer than a parser reads: what its first part says is used, the rest is not",
+    "parser_error": "the caption parser failed on this caption alone, which has no phrases",
     "broken_record": "the line or record cannot be parsed, or lacks an image key or caption",
 }
 

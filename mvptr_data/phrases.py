@@ -12,6 +12,8 @@ The configuration says what was counted (`pipelines/phrase_vocab.py` fills it in
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -28,6 +30,8 @@ PhraseWords = tuple[str, ...]
 KINDS = {1: "object", 2: "attribute", 3: "relation"}
 #: Word pieces of BERT uncased: the authors' ids of phrases begin after them.
 BERT_WORDS = 30_522
+#: The largest id that the column holds.
+MAX_OFFICIAL_ID = (1 << 31) - 1
 _COLUMNS = pa.schema(
     [
         ("rank", pa.int32()),
@@ -37,6 +41,10 @@ _COLUMNS = pa.schema(
         ("official_id", pa.int32()),
     ]
 )
+
+
+#: Control characters, of which a tab would join words (`phrase_counts`), and halves of surrogate pairs, which have no bytes.
+_NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def order_key(words: PhraseWords, sentences: int) -> tuple[int, int, PhraseWords]:
@@ -159,7 +167,7 @@ class PhraseVocabulary:
     @classmethod
     def _load_official(cls, store: Store, name: str) -> PhraseVocabulary:
         try:
-            found = json.loads(store.read(name))
+            found = json.loads(store.read(name), object_pairs_hook=_each_once)
             if any(not isinstance(words, list) for words in found.values()):
                 raise TypeError("a phrase is not a list of words")
             if unusual := [number for number in found if str(abs(int(number))) != number]:
@@ -171,9 +179,10 @@ class PhraseVocabulary:
                 "Give the authors' id2phrase.json.",
             ) from error
         for number, words in entries:
-            if len(words) not in KINDS or not all(isinstance(word, str) and word for word in words):
+            if number > MAX_OFFICIAL_ID or len(words) not in KINDS or not all(map(_is_word, words)):
                 raise DamagedFileError(
-                    f"entry {number} of {store.path(name)} is {list(words)!r}, not 1 to 3 strings",
+                    f"entry {number} of {store.path(name)} is {list(words)!r}: it needs an id up to {MAX_OFFICIAL_ID}, "
+                    f"and 1 to 3 strings of Unicode text without control characters",
                     "Give the authors' id2phrase.json.",
                 )
         return cls(
@@ -182,3 +191,16 @@ class PhraseVocabulary:
             official_ids=tuple(number for number, _ in entries),
             configuration={"official": name},
         )
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; raises `ValueError` where a name comes twice, of which one would be lost."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"{name!r} occurs more than once")
+    return found
+
+
+def _is_word(word: Any) -> bool:
+    return isinstance(word, str) and bool(word) and _NO_TEXT.search(word) is None

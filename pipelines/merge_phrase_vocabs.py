@@ -11,11 +11,12 @@ from mvptr_data.dataset.locks import hold_lock
 from mvptr_data.errors import ConfigurationMismatchError, InputError
 from mvptr_data.phrases import PhraseVocabulary
 from mvptr_data.storage import Store, canonical_json, digest
+from pipelines.caption_inputs import files_of
 from pipelines.cluster import ClusterOptions, open_cluster
 from pipelines.console import reporting
 from pipelines.counted_vocabulary import CountedVocabulary, load_counted
 from pipelines.phrase_counting import merges_of, reduce_counts
-from pipelines.phrase_vocab import check_threshold, keep_frequent
+from pipelines.phrase_vocab import check_threshold, keep_frequent, remove_torn_vocabularies
 
 #: Where merges of more vocabularies than can be read at once keep their files.
 STAGING = "merging"
@@ -61,6 +62,7 @@ def merge_phrase_vocabs(
             reduce_counts(inline, runs, store, folder, layout.PHRASE_COUNTS, facts, step)
         vocabulary = keep_frequent(store, threshold)
         store.remove_folder(STAGING)
+        remove_torn_vocabularies(store)
         reporter.say(
             f"{vocabulary.configuration['unique']:,} unique phrases of {len(corpora)} corpora, {len(vocabulary):,} kept "
             f"(in at least {threshold} texts)"
@@ -82,15 +84,20 @@ def _check_alike(parts: Sequence[CountedVocabulary]) -> None:
 
 
 def _check_distinct(parts: Sequence[CountedVocabulary]) -> None:
-    """Raises `InputError` where two parts have counted one caption file, whatever its name."""
+    """Raises `InputError` where two parts have counted one caption file, whatever its name, alone or in a folder."""
     inputs = [
-        {found["sha256"]: found["name"] for corpus in part.facts["corpora"] for found in corpus["inputs"]}
+        {
+            sha256: found["name"]
+            for corpus in part.facts["corpora"]
+            for found in corpus["inputs"]
+            for sha256 in files_of(found)
+        }
         for part in parts
     ]
     for (one, of_one), (other, of_other) in combinations(zip(parts, inputs, strict=True), 2):
-        if common := sorted(of_one[sha256] for sha256 in of_one.keys() & of_other.keys()):
+        if common := sorted({of_one[sha256] for sha256 in of_one.keys() & of_other.keys()}):
             raise InputError(
-                f"{one.store.root} and {other.store.root} have both counted {', '.join(common)}",
+                f"{one.store.root} and {other.store.root} have both counted captions of {', '.join(common)}",
                 "Leave one out, or give --allow-repeated to count those captions twice.",
             )
 

@@ -10,7 +10,6 @@ Every file is written whole, so a run that was killed goes on where it was.
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -25,13 +24,14 @@ from mvptr_data.dataset import layout
 from mvptr_data.dataset.captions import CAPTION_SCHEMA, FAULT_SCHEMA, TEXT_COLUMNS, CaptionStore, bucket_of
 from mvptr_data.dataset.fields import configuration_differences
 from mvptr_data.dataset.tables import described, open_table, read_table, table_writer, write_table
-from mvptr_data.errors import ConfigurationMismatchError, InputError
+from mvptr_data.errors import ConfigurationMismatchError, InputError, SampleFault
 from mvptr_data.scene_graphs import CaptionParser, load_parser, normalize_caption
-from mvptr_data.sources.captions import CAPTION_SUFFIXES, CaptionFault, CaptionRecord, read_captions
-from mvptr_data.sources.files import absolute, kind_of, open_file, walk
+from mvptr_data.sources.captions import CaptionFault, CaptionRecord, read_captions
 from mvptr_data.storage import Store, digest
+from pipelines.caption_inputs import CaptionInput, check_unchanged
 from pipelines.cluster import Cluster, once_per_process
 from pipelines.console import Reporter
+from pipelines.parser_faults import add_parser_faults, save_parser_faults
 
 #: Texts in the first chunks and in the largest: small ones spread a small input over all workers, large ones keep the number of
 #: files low; a kill loses at most half a minute of parsing.
@@ -55,10 +55,12 @@ class ParserChoice:
         return load_parser(**dict(self.options))
 
 
-def caption_configuration(paths: Sequence[str], caption_key: str | None, parser: ParserChoice) -> dict[str, Any]:
-    """All that decides the bytes of the parsed captions. Raises `InputError` for a path where nothing is."""
+def caption_configuration(
+    inputs: Sequence[CaptionInput], caption_key: str | None, parser: ParserChoice
+) -> dict[str, Any]:
+    """All that decides the bytes of the parsed captions."""
     return {
-        "input": [_identity(path) for path in paths],
+        "input": [found.identity for found in inputs],
         "caption_key": caption_key,
         "parser": once_per_process(ParserChoice.load, parser).configuration(),
     }
@@ -68,11 +70,14 @@ def parsed_captions(
     store: Store,
     reporter: Reporter,
     cluster: Cluster,
-    paths: Sequence[str],
+    inputs: Sequence[CaptionInput],
     configuration: dict[str, Any],
     parser: ParserChoice,
 ) -> CaptionStore:
-    """The parsed captions of this configuration: those that are there, or made now."""
+    """The parsed captions of this configuration: those that are there, or made now.
+
+    Raises `ConfigurationMismatchError` (others are there), `InputError` (nothing to read, or `inputs` changed meanwhile).
+    """
     if store.exists(layout.CAPTIONS):
         stored = CaptionStore.load(store)
         if differences := configuration_differences(stored.configuration, configuration):
@@ -84,7 +89,7 @@ def parsed_captions(
         return stored
     # Named by the configuration: a task of an earlier run that still lives on some worker cannot write into this one's.
     folder = f"{STAGING}/{digest(configuration)[:16]}"
-    staged = _stage(store, reporter, paths, configuration, once_per_process(ParserChoice.load, parser), folder)
+    staged = _stage(store, reporter, inputs, configuration, once_per_process(ParserChoice.load, parser), folder)
     chunks, buckets = range(staged["chunks"]), staged["buckets"]
     with reporter.step("parse", staged["counts"]["texts"], "texts") as step:
         missing = [chunk for chunk in chunks if not store.exists(_parsed_name(folder, chunk))]
@@ -102,7 +107,9 @@ def parsed_captions(
             digests[bucket] = sha256
             step.advance()
     captions = CaptionStore(
-        configuration=configuration, counts=staged["counts"], sha256=tuple(digests[bucket] for bucket in range(buckets))
+        configuration=configuration,
+        counts=staged["counts"] | add_parser_faults(store, folder),
+        sha256=tuple(digests[bucket] for bucket in range(buckets)),
     )
     captions.save(store)
     return captions
@@ -111,7 +118,7 @@ def parsed_captions(
 def _stage(
     store: Store,
     reporter: Reporter,
-    paths: Sequence[str],
+    inputs: Sequence[CaptionInput],
     configuration: dict[str, Any],
     parser: CaptionParser,
     folder: str,
@@ -123,10 +130,11 @@ def _stage(
         reporter.say(f"going on with {staged['chunks']} staged chunks")
         return dict(staged)
     store.remove_folder(STAGING)
+    paths = [found.path for found in inputs]
     counts: Counter[str] = Counter(texts=0)
     rows: list[int] = []
     with reporter.step("read", 0, "texts") as step, table_writer(store, layout.CAPTION_FAULTS, FAULT_SCHEMA) as writer:
-        records = read_captions(list(paths), caption_key=configuration["caption_key"])
+        records = read_captions(paths, caption_key=configuration["caption_key"])
         numbered = _sift(records, counts, _Faults(writer, counts), parser)
         while chunk := list(islice(numbered, _chunk_size(len(rows)))):
             write_table(store, _texts_name(folder, len(rows)), pa.Table.from_pylist(chunk, _TEXT_SCHEMA))
@@ -134,6 +142,7 @@ def _stage(
             step.advance(len(chunk))
     if not rows:
         raise InputError(f"not one caption of {', '.join(paths)} has text", "Look at what the files hold.")
+    check_unchanged(inputs)  # what was read must be what the configuration names
     # From the number of texts alone, so that any machine makes the same buckets.
     buckets = 1 << (counts["texts"] // BUCKET_TEXTS).bit_length()
     staged = {
@@ -216,11 +225,14 @@ def _parse_chunk(root: str, folder: str, choice: ParserChoice, parser_digest: st
         )
     rows = read_table(store, _texts_name(folder, chunk), "captions").to_pylist()
     texts = list(dict.fromkeys(row["text"] for row in rows))  # region captions repeat: each is parsed once
-    phrases = dict(zip(texts, parser.located_phrases(texts), strict=True))
+    found = dict(zip(texts, parser.phrases_or_faults(texts), strict=True))
+    faults = [(row, fault) for row in rows if isinstance(fault := found[row["text"]], SampleFault)]
+    save_parser_faults(store, folder, chunk, faults)
     for row in rows:
+        phrases = found[row["text"]]
         row["phrases"] = [
             {"words": list(phrase.words), "spans": [list(span) for span in phrase.spans]}
-            for phrase in phrases[row["text"]]
+            for phrase in (() if isinstance(phrases, SampleFault) else phrases)
         ]
     by_bucket: list[list[dict[str, Any]]] = [[] for _ in range(buckets)]
     for row in rows:
@@ -245,31 +257,3 @@ def _gather_bucket(root: str, folder: str, chunks: int, bucket: int) -> str:
         store, layout.caption_bucket(bucket), table.take(order).replace_schema_metadata(CAPTION_SCHEMA.metadata)
     )
     return store.sha256(layout.caption_bucket(bucket))
-
-
-def _identity(path: str) -> dict[str, Any]:
-    """What tells an input from another: name and sha256 of a file; of a folder, the sha256 of its caption files' digests."""
-    root = absolute(path)
-    kind = kind_of(root)
-    if kind is None:
-        raise InputError(
-            f"there are no captions at {path}",
-            "Give a COCO or Karpathy JSON, JSONL(.gz), TSV or Parquet file, or a folder of them.",
-        )
-    # Images and tars may lie beside captions (img2dataset): they say nothing, and may be terabytes.
-    files = [root] if kind == "file" else [found.uri for found in walk(root, _is_caption_file) if not found.problem]
-    digests = [_digest(file) for file in files]
-    sha256 = digests[0] if kind == "file" else hashlib.sha256(b"".join(digests)).digest()
-    return {"name": root.rsplit("/", 1)[-1], "sha256": sha256.hex()}
-
-
-def _digest(file: str) -> bytes:
-    try:
-        with open_file(file) as stream:
-            return hashlib.file_digest(stream, "sha256").digest()  # type: ignore[arg-type]
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error}", "Check the path and its permissions.") from error
-
-
-def _is_caption_file(name: str) -> bool:
-    return name.lower().endswith(CAPTION_SUFFIXES)

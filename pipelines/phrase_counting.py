@@ -56,8 +56,8 @@ class Merge(NamedTuple):
 
 
 def cut_parts(captions: CaptionStore, partitions: int | None) -> list[Part]:
-    """At least `partitions` parts, and at least one a bucket; None is one a bucket."""
-    slices = -(-(partitions or 1) // captions.buckets)
+    """At least `partitions` parts, as far as there are texts, and at least one a bucket; None is one a bucket."""
+    slices = -(-min(partitions or 1, captions.counts["texts"]) // captions.buckets)
     return [
         Part(bucket, sha256, number, slices)
         for bucket, sha256 in enumerate(captions.sha256)

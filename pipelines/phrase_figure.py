@@ -33,6 +33,7 @@ STYLE: Any = {  # matplotlib types its 300 keys one by one
     "font.family": "DejaVu Sans",  # matplotlib brings it along: the same picture everywhere
     "font.size": 10,
     "text.color": INK,
+    "text.parse_math": False,  # a caption or a folder may hold "$"
     "axes.edgecolor": GRID,
     "axes.labelcolor": FAINT,
     "axes.titlesize": 12,
@@ -86,7 +87,7 @@ def _draw_ranks(axes: Axes, corpora: Sequence[CorpusStatistics]) -> None:
     for corpus, color in zip(corpora, _colors(corpora), strict=True):
         ranks, sentences = _rank_frequency(corpus.frequencies[ALL])
         kept = corpus.frequencies[ALL].unique(corpus.min_sentences)
-        label = f"{corpus.name}: {kept:,} kept"
+        label = f"{kept:,} kept of {corpus.name}"  # a legend leaves out what begins with "_", as a name may
         axes.plot(ranks, sentences, color=color, linewidth=2, label=label, drawstyle="steps-pre")
         if kept:
             axes.plot([kept], [corpus.min_sentences], "o", color=color, markersize=5)
@@ -106,8 +107,8 @@ def _draw_thresholds(axes: Axes, corpora: Sequence[CorpusStatistics]) -> None:
     """What any threshold would keep."""
     for corpus, color in zip(corpora, _colors(corpora), strict=True):
         thresholds, unique, mentions = _kept_by_threshold(corpus.frequencies[ALL])
-        axes.plot(thresholds, mentions, color=color, linewidth=2, label=f"{corpus.name}: mentions")
-        axes.plot(thresholds, unique, color=color, linewidth=1.5, linestyle=":", label=f"{corpus.name}: phrases")
+        axes.plot(thresholds, mentions, color=color, linewidth=2, label=f"mentions of {corpus.name}")
+        axes.plot(thresholds, unique, color=color, linewidth=1.5, linestyle=":", label=f"phrases of {corpus.name}")
     for least in sorted({corpus.min_sentences for corpus in corpora}):
         axes.axvline(least, **THRESHOLD_LINE)
     axes.set(title="Kept by a threshold", xlabel="least texts a phrase needs", ylabel="share kept, %", ylim=(0, 100))

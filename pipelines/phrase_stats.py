@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from mvptr_data.errors import InputError
 from mvptr_data.phrase_counts import join_words, split_words, word_numbers
 from mvptr_data.phrases import KINDS, PhraseVocabulary, PhraseWords, order_key
+from mvptr_data.storage import Store
 from pipelines.counted_vocabulary import CountedVocabulary, load_counted, vocabulary_path
 
 #: Phrases of every kind together.
@@ -96,10 +97,13 @@ def phrase_statistics(
     Each is held against the vocabularies of all of them and of `against` (ours or the authors' id2phrase.json). `lookup`:
     phrases whose frequency is wanted; `top`: how many of the most frequent of each kind.
 
-    Raises `InputError`, and what `load_counted` does.
+    Raises `InputError` (none is given, or one twice), and what `load_counted` does.
     """
     if not sources:
         raise InputError("no phrase vocabulary is given", "Name at least one.")
+    places = Counter(_place(path) for path in (*sources, *against))
+    if repeated := [place for place, times in places.items() if times > 1]:
+        raise InputError(f"{', '.join(repeated)} is given more than once", "Name each vocabulary once.")
     corpora = [load_counted(source) for source in sources]
     vocabularies = [corpus.vocabulary for corpus in corpora]
     vocabularies += [PhraseVocabulary.load(vocabulary_path(path)) for path in against]
@@ -112,6 +116,12 @@ def phrase_statistics(
         for name, vocabulary in zip(names, vocabularies, strict=True)
     }
     return [_measure(name, corpus, known, lookup, top) for name, corpus in zip(names, corpora, strict=False)]
+
+
+def _place(path: str) -> str:
+    """Where a vocabulary's file is, however it was named."""
+    folder, slash, file = vocabulary_path(path).rpartition("/")
+    return Store.at(folder or slash or ".").path(file)
 
 
 def _stem(path: str) -> str:

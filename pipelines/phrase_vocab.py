@@ -20,6 +20,7 @@ from mvptr_data.errors import DamagedFileError, FormatVersionError, InputError
 from mvptr_data.phrase_counts import count_rows, frequent_phrases, read_facts
 from mvptr_data.phrases import PhraseVocabulary
 from mvptr_data.storage import Store, check_shared, digest
+from pipelines.caption_inputs import CaptionInput, identify_inputs
 from pipelines.cluster import Cluster, ClusterOptions, open_cluster
 from pipelines.console import Reporter, reporting
 from pipelines.parse_captions import STAGING, ParserChoice, caption_configuration, parsed_captions
@@ -58,10 +59,11 @@ def build_phrase_vocab(
 
     `split` names the split whose texts are counted; None counts all that are not `val` or `test`. `caption_key` says where
     the image key of a record is (a field, or a template such as `{filepath}/{filename}`). `partitions`: count in at least
-    so many tasks; None is one for each 200,000 captions, about. The result does not depend on it.
+    so many tasks, of a text at least; None is one for each 200,000 captions, about. The result does not depend on it.
 
-    Raises `InputError` (nothing to read), `ConfigurationMismatchError` (`out` holds other captions, or the same ones parsed
-    otherwise), `BusyError`, `IncompleteError` (some tasks failed; run again).
+    Raises `InputError` (nothing to read, the same captions twice, or changed while they were read), `BusyError`,
+    `ConfigurationMismatchError` (`out` holds other captions, or the same ones parsed otherwise), `IncompleteError` (some tasks
+    failed; run again).
     """
     parser, cluster = parser or ParserChoice(), cluster or ClusterOptions()
     check_threshold(min_sentences)
@@ -72,18 +74,20 @@ def build_phrase_vocab(
     store = Store.at(out)
     with reporting(quiet=quiet) as reporter:
         started = time.monotonic()
-        configuration = caption_configuration(captions, caption_key, parser)
+        inputs = identify_inputs(captions)
+        configuration = caption_configuration(inputs, caption_key, parser)
         with hold_lock(store, "captions"):
             report = reporter.keep_log(store, "build-phrase-vocab")
             with open_cluster(cluster, report=report) as running:
-                stored = parsed_captions(store, reporter, running, captions, configuration, parser)
+                stored = parsed_captions(store, reporter, running, inputs, configuration, parser)
                 if _is_counted(store, stored, split):
                     reporter.say("these captions are counted already: only the threshold is applied")
                 else:
-                    _count(store, reporter, running, stored, split, partitions)
+                    _count(store, reporter, running, inputs, stored, split, partitions)
             vocabulary = keep_frequent(store, min_sentences, captions=stored.digest)
             store.remove_folder(STAGING)
             store.remove_temporaries("captions")  # of workers that were killed, now or in an earlier run
+            remove_torn_vocabularies(store)
         [counted] = vocabulary.configuration["corpora"]
         summary = VocabularySummary(
             texts=stored.counts["texts"],
@@ -129,6 +133,12 @@ def keep_frequent(store: Store, min_sentences: int, **facts: str) -> PhraseVocab
     return vocabulary
 
 
+def remove_torn_vocabularies(store: Store) -> None:
+    """Remove what killed runs left of a vocabulary and its counts; call only while holding their lock."""
+    whole = tuple(f"{name}." for name in (layout.PHRASE_VOCAB, layout.PHRASE_COUNTS))
+    store.remove_temporaries("", lambda base: base.startswith(whole))
+
+
 def _is_counted(store: Store, captions: CaptionStore, split: str | None) -> bool:
     """Whether the counts that are there are those of `split` of these captions."""
     try:
@@ -146,6 +156,7 @@ def _count(
     store: Store,
     reporter: Reporter,
     cluster: Cluster,
+    inputs: Sequence[CaptionInput],
     captions: CaptionStore,
     split: str | None,
     partitions: int | None,
@@ -155,6 +166,6 @@ def _count(
     folder = f"{STAGING}/counts-{digest([captions.digest, split, len(parts)])[:16]}"
     with reporter.step("count", len(parts) + merges_of(len(parts)), "tasks") as step:
         runs, tally = count_parts(cluster, store, folder, parts, split, step)
-        corpus = {"inputs": captions.configuration["input"], **tally._asdict()}
+        corpus = {"inputs": [found.counted for found in inputs], **tally._asdict()}
         facts = {"parser": captions.configuration["parser"], "split": split, "corpora": [corpus]}
         reduce_counts(cluster, runs, store, folder, layout.PHRASE_COUNTS, facts, step)

@@ -95,9 +95,9 @@ def thing(caption: ParsedCaption, token: int) -> tuple[int, ...]:
 
 
 def is_absent(caption: ParsedCaption, noun: int) -> bool:
-    """Whether "no" says that there is none of it; a "no parking sign" is there."""
+    """Whether "no" before it says that there is none of it; a "no parking sign" is there."""
     for child in caption.children[noun]:
-        if caption.words[child] == "no" and caption.deps[child] in ("det", "neg"):
+        if child < noun and caption.words[child] == "no" and caption.deps[child] in ("det", "neg"):
             return caption.deps[child + 1] != "compound" and not caption.words[child + 1].endswith("ing")
     return False
 
@@ -264,8 +264,9 @@ def said_of(caption: ParsedCaption, token: int) -> tuple[int, ...]:
         return subjects(caption, caption.heads[token])
     if caption.tags[token] in ADJECTIVE_TAGS and caption.deps[token] in ("amod", "acl"):
         return thing(caption, caption.heads[token])
-    if caption.words[token] == "about" and caption.tags[caption.heads[token]] in NOUN_TAGS:  # a man about to jump
-        return said_of(caption, caption.heads[token])
+    head = caption.heads[token]
+    if caption.words[token] == "about" and head != token and caption.tags[head] in NOUN_TAGS:  # a man about to jump
+        return said_of(caption, head)
     return thing(caption, token) if caption.tags[token] in NOUN_TAGS else ()
 
 

@@ -107,7 +107,7 @@ def read_as_its(caption: ParsedCaption, pronoun: int) -> None:
     if before < 0 or verb >= len(caption) or caption.words[verb] != "'s" or caption.heads[pronoun] != verb:
         return
     noun = caption.child(verb, "attr")
-    if noun is None or not (caption.deps[before] == "prep" or is_verb(caption, before)):
+    if noun is None or noun < verb or not (caption.deps[before] == "prep" or is_verb(caption, before)):
         return
     subject = caption.child(verb, "nsubj")
     if caption.heads[verb] == verb and subject not in (None, pronoun) and caption.is_under(before, subject):

@@ -15,6 +15,8 @@ from mvptr_data.scene_graphs.tokens import ParsedCaption
 
 #: What an object may be written with; one letter at least.
 OBJECT = re.compile(r"[0-9'./-]*[a-z][a-z0-9'./-]*")
+#: What a predicate may be written with: words as objects are.
+PREDICATE = re.compile(rf"{OBJECT.pattern}(?: {OBJECT.pattern})*")
 #: What an attribute may be written with; digits alone are one.
 ATTRIBUTE = re.compile(r"[a-z0-9'./-]*[a-z0-9][a-z0-9'./-]*")
 
@@ -114,12 +116,12 @@ class Findings:
             self.attributes.append(AttributeFact(noun, word, token))
 
     def say_relation(self, subject: int, predicate: str, tokens: tuple[int, ...], noun: int) -> None:
-        """Records (subject, predicate, noun) unless one of the nouns is no word.
+        """Records (subject, predicate, noun) unless one of the nouns or of the predicate's words is no word.
 
-        With profile `paper` they must be different words as well.
+        With profile `paper` the nouns must be different words as well.
         """
         words = self.caption.words
-        if not (OBJECT.fullmatch(words[subject]) and OBJECT.fullmatch(words[noun])):
+        if not (OBJECT.fullmatch(words[subject]) and OBJECT.fullmatch(words[noun]) and PREDICATE.fullmatch(predicate)):
             return
         if self.profile.keeps_self_loops or (subject != noun and self.object_lemma(subject) != self.object_lemma(noun)):
             self.relations.append(RelationFact(subject, predicate, tokens, noun))

@@ -14,6 +14,14 @@ MAX_CHARACTERS = 10_000
 #: "((((((".
 LONG_WORD = re.compile(r"\S{61,}")
 
+#: Characters in a row that can hold more combining marks than MAX_MARKS: each stands for two at most, and up to three go
+#: with the letter before.
+MANY_MARKS = re.compile("[\u0300-\U0010ffff]{14}")
+#: Combining marks in a row, and the character that breaks longer runs: Unicode's stream-safe text (UAX 15). Ordering the
+#: marks of one run takes quadratic time.
+MAX_MARKS = 30
+JOINER = "\u034f"
+
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 #: Control characters that are no white space.
 CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
@@ -38,13 +46,35 @@ FINAL_MARKS = " .!?…"
 def normalize_caption(text: str) -> str:
     """NFC, HTML entities as the characters they stand for, white space and controls as single spaces, stripped.
 
-    Lone surrogates (no text, and not encodable) become U+FFFD. Case is kept. Idempotent; all spans of this package are
-    code-point offsets into its result.
+    Lone surrogates (no text, and not encodable) become U+FFFD; after 30 combining marks in a row stands U+034F. Case is
+    kept. Idempotent; all spans of this package are code-point offsets into its result. Takes linear time.
     """
-    text = unicodedata.normalize("NFC", LONE_SURROGATE.sub("\ufffd", text))
+    text = compose(LONE_SURROGATE.sub("\ufffd", text))
     if "&" in text:
-        text = unicodedata.normalize("NFC", resolve_entities(text))
+        text = compose(resolve_entities(text))
     return " ".join(CONTROL.sub(" ", text).split())
+
+
+def compose(text: str) -> str:
+    """NFC, with runs of combining marks broken before."""
+    return unicodedata.normalize("NFC", break_marks(text) if MANY_MARKS.search(text) else text)
+
+
+def break_marks(text: str) -> str:
+    """The text with U+034F before each combining mark that would be the 31st of its run."""
+    pieces: list[str] = []
+    run = 0
+    for character in text:
+        parts = unicodedata.normalize("NFD", character)
+        marks = sum(unicodedata.combining(part) != 0 for part in parts)
+        if marks < len(parts):  # a letter, whose marks come last
+            run = 0
+        elif run + marks > MAX_MARKS:
+            pieces.append(JOINER)
+            run = 0
+        run += marks
+        pieces.append(character)
+    return "".join(pieces)
 
 
 def resolve_entities(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from spacy.attrs import SENT_START
 
+from mvptr_data.errors import InputError, SampleFault
 from mvptr_data.scene_graphs.backends import Backend, load_backend
 from mvptr_data.scene_graphs.facts import Findings, find_profile
 from mvptr_data.scene_graphs.graph import Phrase, SceneGraph
@@ -23,7 +24,7 @@ from mvptr_data.scene_graphs.normalize import (
     split_sentences,
 )
 from mvptr_data.scene_graphs.phrases import build_graph, find_phrases
-from mvptr_data.scene_graphs.pipeline import describe_pipeline, load_pipeline
+from mvptr_data.scene_graphs.pipeline import OTHER_PIPELINE, cause_of, describe_pipeline, load_pipeline
 from mvptr_data.scene_graphs.tokens import DocReader, ParsedCaption
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ MAX_SENTENCE_TOKENS = 100
 MAX_CAPTION_TOKENS = 1_000
 #: Captions parsed together. Results do not depend on it.
 BATCH_CAPTIONS = 64
+#: A parser that fails on this one would fail on all.
+TRIAL = "a dog runs on the grass"
 
 Sentences = list[tuple[int, "Doc"]]
 T = TypeVar("T")
@@ -64,16 +67,26 @@ class CaptionParser:
 
     def located_phrases(self, texts: Sequence[str]) -> list[list[Phrase]]:
         """The same with the spans of their words in `normalize_caption(text)`."""
-        return [find_phrases(findings) for findings in self._read(texts, self._find)]
+        return [[] if isinstance(found, SampleFault) else found for found in self.phrases_or_faults(texts)]
+
+    def phrases_or_faults(self, texts: Sequence[str]) -> list[list[Phrase] | SampleFault]:
+        """The same, with the reason in the place of a text on which the parser failed: elsewhere it has no phrases."""
+        return list(self._read(texts, lambda _, sentences: find_phrases(self._find(sentences))))
 
     def graphs(self, texts: Sequence[str]) -> list[SceneGraph]:
-        """The scene graph of each text."""
-        found = self._read(texts, self._find)
-        return [build_graph(findings, normalize_caption(text)) for text, findings in zip(texts, found, strict=True)]
+        """The scene graph of each text; an empty one where the parser failed on it."""
+        found = self._read(texts, lambda text, sentences: build_graph(self._find(sentences), text))
+        return [
+            SceneGraph(text=normalize_caption(text), objects=(), attributes=(), relations=())
+            if isinstance(graph, SampleFault)
+            else graph
+            for text, graph in zip(texts, found, strict=True)
+        ]
 
     def parse(self, texts: Iterable[str]) -> Iterator[ParsedCaption]:
-        """The tokens of each text with tags, labels and heads, before any rule."""
-        return self._read(texts, self._reader.read)
+        """The tokens of each text with tags, labels and heads, before any rule; none where the parser failed on it."""
+        for caption in self._read(texts, lambda _, sentences: self._reader.read(sentences)):
+            yield ParsedCaption([], [], [], []) if isinstance(caption, SampleFault) else caption
 
     def unread(self, text: str) -> str | None:
         """Why a part of a text gives no phrases: it exceeds a bound. None for a text that is read to its end."""
@@ -91,16 +104,35 @@ class CaptionParser:
     def _find(self, sentences: Sentences) -> Findings:
         return self._backend.find(self._reader.read(sentences), [doc for _, doc in sentences])
 
-    def _read(self, texts: Iterable[str], reading: Callable[[Sentences], T]) -> Iterator[T]:
-        """What `reading` makes of the parsed sentences of each text."""
+    def _read(self, texts: Iterable[str], reading: Callable[[str, Sentences], T]) -> Iterator[T | SampleFault]:
+        """What `reading` makes of each text in normal form and its parsed sentences."""
         remaining = iter(texts)
-        while batch := list(islice(remaining, BATCH_CAPTIONS)):
-            # What spaCy remembers of a batch's odd words is freed with it; zones of two threads must not overlap.
-            with self._lock, self._nlp.memory_zone():
-                pieces = [self._pieces(normalize_caption(text)) for text in batch]
-                docs = iter(self._parsed([doc for caption in pieces for _, doc in caption]))
-                read = [reading([(offset, next(docs)) for offset, _ in caption]) for caption in pieces]
+        while batch := [normalize_caption(text) for text in islice(remaining, BATCH_CAPTIONS)]:
+            read: Sequence[T | SampleFault]
+            try:
+                read = self._read_batch(batch, reading)
+            except Exception:  # noqa: BLE001 - of one of them; which one, each alone tells
+                read = [self._read_alone(text, reading) for text in batch]
             yield from read
+
+    def _read_batch(self, batch: Sequence[str], reading: Callable[[str, Sentences], T]) -> list[T]:
+        # What spaCy remembers of a batch's odd words is freed with it; zones of two threads must not overlap.
+        with self._lock, self._nlp.memory_zone():
+            pieces = [self._pieces(text) for text in batch]
+            docs = iter(self._parsed([doc for caption in pieces for _, doc in caption]))
+            return [
+                reading(text, [(offset, next(docs)) for offset, _ in caption])
+                for text, caption in zip(batch, pieces, strict=True)
+            ]
+
+    def _read_alone(self, text: str, reading: Callable[[str, Sentences], T]) -> T | SampleFault:
+        """The same of one text, or why there is nothing. What is the machine's fault and no text's is raised."""
+        try:
+            return self._read_batch([text], reading)[0]
+        except (MemoryError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - rules and libraries may meet what nobody thought of
+            return SampleFault("parser_error", f"the caption parser failed: {cause_of(error)}")
 
     def _parsed(self, docs: list[Doc]) -> list[Doc]:
         """A batch through each component as a whole: a fifth quicker than `nlp.pipe`, which draws it sentence by sentence."""
@@ -145,8 +177,13 @@ def load_parser(
     (nearest to the authors' vocabulary). `spacy_model`: name or directory of any installed spaCy pipeline with ClearNLP
     labels; None is the bundled one.
 
-    Raises `InputError` for an unknown backend or profile, and for a pipeline that is not installed or has no such
-    labels; `MissingDependencyError` where what the backend needs is not installed.
+    Raises `InputError` for an unknown backend or profile, and for a pipeline that is not installed, is damaged or has no
+    such labels; `MissingDependencyError` where what the backend needs is not installed.
     """
     nlp = load_pipeline(spacy_model)
-    return CaptionParser(nlp, backend=backend, profile=profile, source=describe_pipeline(nlp, spacy_model))
+    parser = CaptionParser(nlp, backend=backend, profile=profile, source=describe_pipeline(nlp, spacy_model))
+    (found,) = parser.phrases_or_faults([TRIAL])
+    if isinstance(found, SampleFault):
+        with_model = "" if spacy_model is None else f" with the spaCy pipeline {str(spacy_model)!r}"
+        raise InputError(f"the backend {backend!r} cannot be used{with_model}: {found.message}", OTHER_PIPELINE)
+    return parser

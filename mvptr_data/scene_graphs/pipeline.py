@@ -24,6 +24,9 @@ PENN_TAGS = frozenset({"NN", "NNS", "JJ", "VBG", "VBN"})
 #: What to do about a pipeline that cannot be used.
 OTHER_PIPELINE = "Use a pipeline for English such as en_core_web_sm, or name none to use the bundled one."
 
+#: Characters of a foreign message that are repeated.
+MAX_CAUSE = 300
+
 #: Components that tags and heads come from; the others are not run.
 NEEDED_FACTORIES = frozenset({"tok2vec", "transformer", "curated_transformer", "tagger", "parser"})
 
@@ -45,17 +48,11 @@ def is_hyphen_rule(infix: str) -> bool:
 def load_pipeline(model: str | Path | None = None) -> Language:
     """The spaCy pipeline at a path or of a name, cut to what tags and parses; None is the bundled one.
 
-    Raises `InputError` where it is not installed, or lacks a tagger with Penn Treebank tags or a parser with ClearNLP
-    labels.
+    Raises `InputError` where it is not installed or damaged, or lacks a tagger with Penn Treebank tags or a parser with
+    ClearNLP labels.
     """
-    name = str(model or BUNDLED_MODEL)
-    try:
-        nlp = spacy.load(name)
-    except OSError as error:
-        raise InputError(
-            f"the spaCy pipeline {name!r} is not installed, and no directory of a pipeline",
-            f"Install it (python -m spacy download {name}), give a directory, or leave it out to use the bundled one.",
-        ) from error
+    name = str(BUNDLED_MODEL if model is None else model)
+    nlp = read_pipeline(name)
     require_labels(nlp, name, "tagger", PENN_TAGS, "Penn Treebank tags")
     require_labels(nlp, name, "parser", CLEARNLP_LABELS, "ClearNLP dependency labels")
     for component in nlp.pipe_names:
@@ -66,6 +63,30 @@ def load_pipeline(model: str | Path | None = None) -> Language:
     multiply_with_numpy(nlp)
     prepare_words(nlp)
     return nlp
+
+
+def read_pipeline(name: str) -> Language:
+    """The pipeline as spaCy loads it; `InputError` with the cause where it does not."""
+    if not name:
+        raise InputError("the spaCy pipeline has no name", OTHER_PIPELINE)
+    try:
+        nlp = spacy.load(name)
+    except Exception as error:  # of spaCy, of what reads its files, and of packages that are no pipeline
+        if "[E050]" in str(error):  # spaCy's "can't find model"
+            raise InputError(
+                f"the spaCy pipeline {name!r} is not installed, and no directory of a pipeline",
+                f"Install it (python -m spacy download {name}), give a directory, or leave it out to use the bundled"
+                " one.",
+            ) from error
+        raise InputError(f"the spaCy pipeline {name!r} cannot be loaded: {cause_of(error)}", OTHER_PIPELINE) from error
+    if not isinstance(nlp, Language) or nlp.path is None:
+        raise InputError(f"what {name!r} loads is no spaCy pipeline with a folder of its own", OTHER_PIPELINE)
+    return nlp
+
+
+def cause_of(error: Exception) -> str:
+    """A foreign error on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:MAX_CAUSE]
 
 
 def prepare_words(nlp: Language) -> None:
@@ -92,7 +113,7 @@ def require_labels(nlp: Language, name: str, component: str, wanted: Iterable[st
 
 
 def describe_pipeline(nlp: Language, model: str | Path | None) -> dict[str, object]:
-    """What parses and lemmas depend on: the digest of the bundled files, or the pipeline's name and version.
+    """What parses and lemmas depend on: the pipeline's name and version and the digest of its files.
 
     Lemmas are always those of the bundled tables.
     """
@@ -101,6 +122,7 @@ def describe_pipeline(nlp: Language, model: str | Path | None) -> dict[str, obje
     return {
         "spacy_model": f"{nlp.meta['lang']}_{nlp.meta['name']}",
         "spacy_model_version": nlp.meta["version"],
+        "digest": digest_directory(nlp.path),
         "lemmas": digest_directory(BUNDLED_MODEL / "lemmatizer"),
     }
 

@@ -17,7 +17,7 @@ from mvptr_data.scene_graphs.readings import correct_readings
 from mvptr_data.scene_graphs.tokens import ParsedCaption
 
 #: Raised whenever any caption's phrases can change through code, so that data sets know which rules made them.
-RULES_VERSION = 2
+RULES_VERSION = 3
 
 Rule = Callable[[Findings, int], None]
 RULES_BY_LABEL: dict[str, tuple[Rule, ...]] = {

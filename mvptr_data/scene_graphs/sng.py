@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from spacy.tokens import Doc
 
 #: Raised whenever any caption's phrases can change through this module.
-ADAPTER_VERSION = 1
+ADAPTER_VERSION = 2
 #: The lemma by which SceneGraphParser knows pronouns, which it leaves out.
 PRONOUN = "-PRON-"
 INSTALLATION = "Install it with: pip install SceneGraphParser"

@@ -40,7 +40,8 @@ from pipelines.cluster import ClusterOptions
 @click.option(
     "--partitions",
     type=click.IntRange(1),
-    help="Count in at least so many tasks; the result stays the same.  [default: one for 200,000 captions, about]",
+    help="Count in at least so many tasks, but no more than texts; the result stays the same.  "
+    "[default: one for 200,000 captions, about]",
 )
 @click.option(
     "--top", type=click.IntRange(0), default=30, show_default=True, help="Print so many of the most frequent phrases."

@@ -53,12 +53,12 @@ def phrase_stats_command(
 
     wanted = [_words(phrase) for phrase in lookup]
     corpora = phrase_statistics(vocabularies, against=against, lookup=wanted, top=top)
-    picture = draw_statistics(corpora)
     store = Store.at(out)
     names = write_csv(store, corpora)
-    store.write("phrases.png", picture)
     width = None if sys.stdout.isatty() else FILE_WIDTH
     Console(width=width, markup=False, emoji=False, highlight=False).print(render(corpora))
+    # Last: whatever it meets, the numbers are there.
+    store.write("phrases.png", draw_statistics(corpora))
     click.echo(f"\nwritten to {store.root}: phrases.png, {', '.join(names)}")
 
 

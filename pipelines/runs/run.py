@@ -33,6 +33,8 @@ RETRYABLE = frozenset(FAULT_CLASSES) - {
     "duplicate_key",
     "no_captions",
     "empty_caption",
+    "long_caption",
+    "parser_error",
     "broken_record",
 }
 

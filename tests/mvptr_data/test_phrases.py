@@ -141,6 +141,29 @@ def test_malformed_official_files_are_typed_errors(tmp_path: Path, text: str) ->
         PhraseVocabulary.load(str(tmp_path / "id2phrase.json"))
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"5": ["a", "b"], "6": ["c"], "5": ["d"]}', "'5' occurs more than once"),
+        ('{"2147483648": ["a", "b"]}', r"entry 2147483648 .*an id up to 2147483647"),
+        (r'{"5": ["\ud800", "b"]}', r"entry 5 .*'\\ud800'.*Unicode"),
+        (r'{"5": ["a\tb", "c"], "6": ["a", "b", "c"]}', r"entry 5 .*control characters"),
+        (r'{"5": ["a"], "6": ["b\u001b[31m"]}', r"entry 6 .*control characters"),
+        (r'{"6": ["b\u0085"]}', r"entry 6 .*control characters"),
+    ],
+)
+def test_entries_that_could_not_be_kept_are_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "id2phrase.json").write_text(text)
+    with pytest.raises(DamagedFileError, match=message):
+        PhraseVocabulary.load(str(tmp_path / "id2phrase.json"))
+
+
+def test_the_largest_id_comes_back(tmp_path: Path) -> None:
+    (tmp_path / "id2phrase.json").write_text('{"2147483647": ["a", "b"]}')
+    PhraseVocabulary.load(str(tmp_path / "id2phrase.json")).save(Store.at(tmp_path), "v.parquet")
+    assert PhraseVocabulary.load(str(tmp_path / "v.parquet")).official_ids == (2147483647,)
+
+
 def test_missing_and_unknown_files_are_input_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="build-phrase-vocab"):
         PhraseVocabulary.load(str(tmp_path / "none.parquet"))

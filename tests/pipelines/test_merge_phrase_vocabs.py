@@ -11,6 +11,7 @@ import pytest
 from mvptr_data.dataset import layout
 from mvptr_data.errors import ConfigurationMismatchError, DamagedFileError, IncompleteError, InputError
 from mvptr_data.phrases import PhraseVocabulary
+from mvptr_data.storage import Store
 from pipelines import phrase_counting
 from pipelines.cluster import ClusterOptions
 from pipelines.merge_phrase_vocabs import merge_phrase_vocabs
@@ -136,14 +137,58 @@ def test_what_was_counted_otherwise_is_refused(
 def test_the_same_captions_twice_are_refused_unless_told(parts: list[Path], tmp_path: Path) -> None:
     shutil.copy(parts[0].with_suffix(".jsonl"), tmp_path / "renamed.jsonl")
     build(tmp_path / "renamed.jsonl", tmp_path / "again")
-    with pytest.raises(InputError, match=r"both counted 0\.jsonl.*--allow-repeated"):
+    with pytest.raises(InputError, match=r"both counted captions of 0\.jsonl.*--allow-repeated"):
         merge([parts[0], tmp_path / "again"], tmp_path / "out")
     twice = merge([parts[0], tmp_path / "again"], tmp_path / "out", allow_repeated=True)
     once = PhraseVocabulary.load(str(parts[0] / layout.PHRASE_VOCAB))
     counts = dict(zip(twice.phrases, twice.sentences, strict=True))
     assert all(counts[words] == 2 * said for words, said in zip(once.phrases, once.sentences, strict=True) if said)
-    with pytest.raises(InputError, match=r"both counted (renamed|0)\.jsonl"):  # a merged vocabulary remembers its parts
+    with pytest.raises(
+        InputError, match=r"both counted captions of (renamed|0)\.jsonl"
+    ):  # a merged vocabulary remembers its parts
         merge([tmp_path / "out", parts[0]], tmp_path / "thrice")
+
+
+def test_a_file_is_known_in_a_folder_too(parts: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for number in (0, 1):
+        shutil.copy(parts[number].with_suffix(".jsonl"), folder)
+        (folder / f"{number}.tsv").touch()  # an empty file says nothing, and is none of what is counted twice
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/0.tsv").touch()
+    shutil.copy(parts[2].with_suffix(".jsonl"), tmp_path / "empty")
+    build(folder, tmp_path / "of folder")
+    build(tmp_path / "empty", tmp_path / "of empty")
+    for pair in ([tmp_path / "of folder", parts[0]], [parts[1], tmp_path / "of folder"]):
+        with pytest.raises(InputError, match=r"both counted captions of (folder|1\.jsonl)\."):
+            merge(pair, tmp_path / "out")
+    merged = merge([tmp_path / "of folder", tmp_path / "of empty"], tmp_path / "merged")
+    assert merged.digest == merge(parts, tmp_path / "all").digest
+    with pytest.raises(
+        InputError, match="both counted"
+    ):  # a merged vocabulary remembers the files of its parts' folders
+        merge([tmp_path / "merged", parts[0]], tmp_path / "out")
+
+
+def test_a_vocabulary_that_knows_its_folder_as_a_whole_is_merged(parts: list[Path], tmp_path: Path) -> None:
+    folder = Path(
+        shutil.copytree(parts[0].parent, tmp_path / "folder", ignore=lambda _, names: set(names) - {"0.jsonl"})
+    )
+    vocabulary = build(folder, tmp_path / "old")
+    [corpus] = vocabulary.configuration["corpora"]
+    del corpus["inputs"][0]["files"]  # as releases before this one wrote it
+    vocabulary.save(Store.at(tmp_path / "old"), layout.PHRASE_VOCAB)
+    assert merge([tmp_path / "old", *parts[1:]], tmp_path / "out").digest == merge(parts, tmp_path / "all").digest
+
+
+def test_what_killed_merges_left_is_removed(parts: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in (layout.PHRASE_COUNTS, layout.PHRASE_VOCAB, "notes.txt"):
+        (out / f".{name}.1-00000000.tmp").write_bytes(b"torn")
+    merge(parts, out)
+    assert [path.name for path in out.glob(".*")] == [".notes.txt.1-00000000.tmp"]
 
 
 def test_a_data_set_keeps_its_own_vocabulary(parts: list[Path], part: Path, tmp_path: Path) -> None:

@@ -2,21 +2,29 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import statistics
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.text import Text
 from PIL import Image
 
 from mvptr_data import phrase_counts
+from mvptr_data.errors import MissingDependencyError
 from mvptr_data.phrases import PhraseVocabulary, order_key
 from mvptr_data.scene_graphs import load_parser
+from pipelines import phrase_figure
 from pipelines.cli import main
 from pipelines.cluster import ClusterOptions
+from pipelines.phrase_figure import draw_statistics
 from pipelines.phrase_stats import ALL, Frequencies, phrase_statistics
 from pipelines.phrase_vocab import build_phrase_vocab
 
@@ -167,6 +175,54 @@ def test_corpora_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert [corpus.name for corpus in phrase_statistics(outs)] == outs
     [corpus] = phrase_statistics(outs[:1], against=outs[1:])
     assert set(corpus.coverage) == set(outs)
+
+
+@pytest.mark.parametrize(
+    "again", [("{park}",), ("{park}/",), ("{park}/../park/phrase_vocab.parquet",), ("--against", "{park}")], ids=str
+)
+def test_a_vocabulary_given_twice_is_refused(
+    corpora: tuple[Path, Path], tmp_path: Path, again: tuple[str, ...]
+) -> None:
+    filled = [argument.format(park=corpora[0]) for argument in again]
+    result = run("phrase-stats", *corpora, *filled, "--out", tmp_path / "stats")
+    assert result.exit_code != 0 and f"{corpora[0]}/phrase_vocab.parquet is given more than once" in result.stderr
+    assert not (tmp_path / "stats").exists()
+
+
+def test_names_and_phrases_are_drawn_as_they_are(
+    corpora: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("_x", r"a$\frac$")
+    copies = [shutil.copytree(out, tmp_path / name) for out, name in zip(corpora, names, strict=True)]
+    found = phrase_statistics([str(out) for out in copies])
+    strange = (("man", r"x$\frac$ing", "hat"), 3)
+    found = [replace(corpus, frequent={**corpus.frequent, "relation": (strange,)}) for corpus in found]
+    drawn: list[Figure] = []
+    real = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *rest, **named: drawn.append(self) or real(self, *rest, **named)
+    )
+    assert draw_statistics(found).startswith(b"\x89PNG")
+    [figure] = drawn
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    legends = [text.get_text() for legend in figure.findobj(Legend) for text in legend.get_texts()]
+    for name in names:
+        assert sum(name in text for text in legends) == 3 and f"Most frequent attributes of {name}" in texts
+        assert f"{name}\nby {name}" in texts
+    assert r"man · x$\frac$ing · hat" in texts
+
+
+def test_the_numbers_are_there_whatever_happens_to_the_picture(
+    corpora: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> bytes:
+        raise MissingDependencyError("the picture needs matplotlib, which is not installed", "pip install matplotlib")
+
+    monkeypatch.setattr(phrase_figure, "draw_statistics", fail)
+    result = run("phrase-stats", *corpora, "--out", tmp_path / "stats")
+    assert result.exit_code == 1 and "needs matplotlib" in result.stderr and "Most frequent of park" in result.stdout
+    names = sorted(path.name for path in (tmp_path / "stats").iterdir())
+    assert names == ["coverage.csv", "frequencies.csv", "frequent.csv", "lookup.csv", "statistics.csv"]
 
 
 def test_info_tells_what_was_counted(corpora: tuple[Path, Path]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,12 @@ from hypothesis import strategies as st
 from spacy.language import Language
 
 from mvptr_data.errors import InputError
-from mvptr_data.scene_graphs import CaptionParser, load_parser, normalize_caption
+from mvptr_data.scene_graphs import CaptionParser, backends, load_parser, normalize_caption
+from mvptr_data.scene_graphs.facts import Findings, Profile
+from mvptr_data.scene_graphs.lemmas import Lemmatizer
 from mvptr_data.scene_graphs.parser import MAX_CAPTION_TOKENS, MAX_SENTENCE_TOKENS
 from mvptr_data.scene_graphs.pipeline import BUNDLED_MODEL
+from mvptr_data.scene_graphs.tokens import ParsedCaption
 from tests.mvptr_data.scene_graphs.gold_phrases import read_gold
 
 CAPTIONS = [caption for caption, _ in read_gold()]
@@ -136,6 +140,7 @@ HOSTILE = {
     "endless clauses": "a dog that sees " * 600,
     "endless pronouns": "a man and them and it and their " * 300,
     "many sentences": "a dog. " * 1_400,
+    "combining marks": "a dog" + "\u0301\u0327" * 100_000,
 }
 
 
@@ -158,6 +163,61 @@ def test_no_text_harms_another(texts: list[str]) -> None:
     for text, phrases in zip(batch, together, strict=True):
         length = len(normalize_caption(text))
         assert all(0 <= start < end <= length for phrase in phrases for start, end in phrase.spans)
+
+
+def test_no_at_the_end_denies_nothing(bundled_parser: CaptionParser) -> None:
+    plain, ended = bundled_parser.phrases(
+        ["A living room filled with furniture", "A living room filled with furniture no"]
+    )
+    assert ended == plain
+    assert ("room", "fill with", "furniture") in plain
+
+
+@pytest.fixture
+def fails_on_unicorns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rules that meet something they do not know."""
+    real = backends.find_facts
+
+    def fail(caption: ParsedCaption, lemmas: Lemmatizer, profile: Profile) -> Findings:
+        if "unicorn" in caption.words:
+            raise IndexError("list index\nout of range")
+        return real(caption, lemmas, profile)
+
+    monkeypatch.setattr(backends, "find_facts", fail)
+
+
+@pytest.mark.usefixtures("fails_on_unicorns")
+def test_a_failure_is_one_captions_alone(bundled_parser: CaptionParser) -> None:
+    texts = [CAPTIONS[0], "a red  unicorn", CAPTIONS[1], "", "a dog sees a unicorn"]
+    phrases = bundled_parser.located_phrases([CAPTIONS[0], CAPTIONS[1]])
+    assert bundled_parser.located_phrases(texts) == [phrases[0], [], phrases[1], [], []]
+    found = bundled_parser.phrases_or_faults(texts)
+    assert [found[0], found[2], found[3]] == [*phrases, []]
+    for fault in (found[1], found[4]):
+        assert str(fault) == "parser_error: the caption parser failed: IndexError: list index out of range"
+    graphs = bundled_parser.graphs(texts)
+    assert [bool(graph.objects) for graph in graphs] == [True, False, True, False, False]
+    assert [graph.text for graph in graphs] == [normalize_caption(text) for text in texts]
+
+
+def test_what_the_machine_lacks_is_no_captions_failure(
+    bundled_parser: CaptionParser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(backends, "find_facts", fail)
+    with pytest.raises(MemoryError):
+        bundled_parser.phrases(CAPTIONS)
+
+
+def test_a_parser_that_would_fail_on_every_caption_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("no weights")
+
+    monkeypatch.setattr(backends, "find_facts", fail)
+    with pytest.raises(InputError, match=r"'rules' cannot be used: .* ValueError: no weights"):
+        load_parser()
 
 
 def test_what_is_not_read_has_a_reason(bundled_parser: CaptionParser) -> None:
@@ -207,6 +267,22 @@ def test_another_pipeline_without_lemmatizer_works(tmp_path: Path) -> None:
     assert parser.configuration()["spacy_model_version"] == nlp.meta["version"]
 
 
+def test_a_pipeline_is_known_by_its_files(tmp_path: Path) -> None:
+    """Name and version are what their author wrote; other weights under the same are another pipeline."""
+    nlp = spacy.load(BUNDLED_MODEL)
+    nlp.to_disk(tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "same")
+    for node in nlp.get_pipe("parser").model.walk():  # type: ignore[attr-defined]
+        for name in node.param_names:
+            if node.has_param(name):
+                node.set_param(name, 0 * node.get_param(name))
+    nlp.to_disk(tmp_path / "other")
+    one, same, other = (load_parser(spacy_model=tmp_path / name) for name in ("one", "same", "other"))
+    assert one.phrases(CAPTIONS) != other.phrases(CAPTIONS)
+    assert one.configuration() != other.configuration()
+    assert one.configuration() == same.configuration()
+
+
 def save_pipeline(directory: Path, deps: list[str], tags: list[str]) -> Path:
     """An untrained pipeline with the given labels; no labels, no component."""
     nlp: Language = spacy.blank("en")
@@ -234,6 +310,40 @@ def test_pipelines_that_lack_something_are_refused(tmp_path: Path, kind: str) ->
     deps, tags, message = UNUSABLE[kind]
     with pytest.raises(InputError, match=message):
         load_parser(spacy_model=save_pipeline(tmp_path / "pipeline", deps, tags))
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:1_000])
+
+
+DAMAGED: dict[str, Callable[[Path], object]] = {
+    "no meta.json": lambda folder: (folder / "meta.json").unlink(),
+    "torn meta.json": lambda folder: (folder / "meta.json").write_text("{"),
+    "torn config.cfg": lambda folder: (folder / "config.cfg").write_text("xx"),
+    "torn weights": lambda folder: cut(folder / "parser" / "model"),
+    "unknown component": lambda folder: (folder / "config.cfg").write_text(
+        (folder / "config.cfg").read_text().replace('factory = "tagger"', 'factory = "nonesuch"')
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_pipeline_is_named_with_the_cause(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "pipeline"
+    shutil.copytree(BUNDLED_MODEL, folder)
+    DAMAGED[kind](folder)
+    with pytest.raises(InputError, match=rf"{folder}' cannot be loaded: \w+Error: \S"):
+        load_parser(spacy_model=folder)
+
+
+def test_a_package_that_is_no_pipeline_is_refused() -> None:
+    with pytest.raises(InputError, match="'torch' cannot be loaded: TypeError"):
+        load_parser(spacy_model="torch")
+
+
+def test_a_pipeline_without_a_name_is_refused() -> None:
+    with pytest.raises(InputError, match="has no name"):
+        load_parser(spacy_model="")
 
 
 def test_a_pipeline_that_is_not_installed_says_how_to_install_it() -> None:

@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvptr_data.scene_graphs import normalize_caption
-from mvptr_data.scene_graphs.normalize import FINAL_MARKS, blank_long_words, lower_same_length, split_sentences
+from mvptr_data.scene_graphs.normalize import (
+    FINAL_MARKS,
+    MAX_MARKS,
+    blank_long_words,
+    lower_same_length,
+    split_sentences,
+)
 
 ANY_TEXT = st.text(st.characters(), max_size=200)  # lone surrogates as well
 
@@ -61,6 +67,39 @@ def test_entities_within_entities_take_one_pass() -> None:
     start = time.process_time()
     normalize_caption("&#38;" * 100_000 + "&" + "amp;" * 100_000 + "&&#35;38;" * 100_000)
     assert time.process_time() - start < 5  # it takes half a second
+
+
+#: Characters of one mark or two, letters with marks of their own, an entity, and what breaks runs.
+MARK_TEXT = st.lists(
+    st.sampled_from(["\u0301", "\u0327", "\u0344", "\u0f73", "&#769;", "&#x344;", "a", "\u1f82", "\u034f", " "]),
+    max_size=120,
+).map("".join)
+
+
+def longest_run_of_marks(text: str) -> int:
+    runs = "".join("m" if unicodedata.combining(each) else " " for each in unicodedata.normalize("NFD", text)).split()
+    return max(map(len, runs), default=0)
+
+
+@given(MARK_TEXT)
+def test_runs_of_combining_marks_are_broken(text: str) -> None:
+    once = normalize_caption(text)
+    assert normalize_caption(once) == once == unicodedata.normalize("NFC", once)
+    assert longest_run_of_marks(once) <= MAX_MARKS
+    if "&" not in text and longest_run_of_marks(text) <= MAX_MARKS:
+        assert once == unicodedata.normalize("NFC", " ".join(text.split()))
+
+
+def test_a_run_of_combining_marks_is_broken_after_thirty() -> None:
+    assert normalize_caption("x" + "\u0301" * 70) == "x" + ("\u0301" * 30 + "\u034f") * 2 + "\u0301" * 10
+    assert normalize_caption("x" + "\u0301" * 30) == "x" + "\u0301" * 30
+
+
+@pytest.mark.parametrize("text", ["a" + "\u0301\u0327" * 200_000, "a" + "&#769;&#807;" * 200_000])
+def test_combining_marks_take_linear_time(text: str) -> None:
+    start = time.process_time()
+    normalize_caption(text)
+    assert time.process_time() - start < 30  # it takes one second; ordered as one run, two minutes
 
 
 def test_case_is_kept() -> None:

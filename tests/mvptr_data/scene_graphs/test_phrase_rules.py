@@ -363,6 +363,13 @@ def test_rule(name: str) -> None:
     assert phrases_of(parse) == expected
 
 
+@pytest.mark.parametrize("verb", ["\u202eing", "@sum", "x\u200bing", "走ing", "\u0301ing", "+1"])
+def test_predicates_are_written_with_what_objects_are(verb: str) -> None:
+    parse = f"a/DT/det>1 man/NN/nsubj>2 {verb}/VBZ/ROOT>2 hats/NNS/dobj>2 on/IN/prep>2 tables/NNS/pobj>4"
+    assert phrases_of(parse) == set()
+    assert phrases_of(parse.replace(verb, "x-rays")) == {("man", "x-ray", "hat"), ("man", "x-ray on", "table")}
+
+
 def test_official_profile_names_the_article() -> None:
     parse = ATTRIBUTES["A7 quantifier"][0]
     assert phrases_of(parse, "official") == {("people",), ("people", "a"), ("people", "young")}
