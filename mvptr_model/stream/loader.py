@@ -23,6 +23,7 @@ from mvptr_data.errors import FailureBudgetError, InputError, MvptrError
 from mvptr_model.stream.batches import BatchReader, Fault, Loaded, StreamSpec
 from mvptr_model.stream.prefetch import prefetch
 from mvptr_model.stream.state import StreamState
+from mvptr_model.stream.workers import end_with_parent, from_workers
 
 #: What a rank takes of one global batch.
 Parts = tuple[Loaded, ...]
@@ -39,7 +40,7 @@ class StreamLoader:
     samples may be skipped by this rank in its life (`StreamSpec.on_fault` "skip"); more raise `FailureBudgetError`.
     `context`: how worker processes start ("forkserver", "spawn" or "fork"). `pin_memory`: page-locked batches, for a GPU.
 
-    Raises, at construction, what `BatchReader` raises.
+    Raises, at construction, what `BatchReader` raises, and while it gives batches `LostWorkerError` for a worker that was killed.
     """
 
     def __init__(
@@ -112,13 +113,15 @@ class StreamLoader:
             num_workers=self._workers,
             prefetch_factor=min(MOST_AHEAD, max(1, self._prefetch_bytes // (_bytes(begun) * self._workers))),
             multiprocessing_context=self._context,
+            worker_init_fn=end_with_parent,
             pin_memory=self._pin_memory,
         )
         yield begun
-        for found in loader:
-            if isinstance(found, MvptrError):
-                raise found
-            yield found
+        with contextlib.closing(from_workers(loader)) as made:
+            for found in made:
+                if isinstance(found, MvptrError):
+                    raise found
+                yield found
 
     def _count(self, faults: tuple[Fault, ...]) -> None:
         self.faults += faults

@@ -21,10 +21,13 @@ from mvptr_data.storage import Store, digest
 from mvptr_model.stream.batches import StreamSpec
 from mvptr_model.stream.loader import StreamLoader
 from mvptr_model.stream.settings import OrderSettings
+from mvptr_model.stream.workers import LostWorkerError
 
 SAMPLES, PER_SHARD = 150, 20
 ORDER = OrderSettings(global_batch=12, canonical_streams=4, block_shards=2, seed=11)
 Name = tuple[str, int] | None
+#: Seconds that a process of a test may take.
+LONGEST = 240
 
 
 @pytest.fixture(scope="module")
@@ -169,37 +172,70 @@ def test_batches_are_made_ahead_within_the_bound_and_the_thread_ends(root: str) 
     assert "prefetch" not in {thread.name for thread in threading.enumerate()}
 
 
-INTERRUPTED = """
-import sys, time
+WORKERS = """
+import os, signal, sys, time
+from torch.utils.data import get_worker_info
 from benchmarks.synthetic import NamesOnly
 from mvptr_model.stream.batches import StreamSpec
 from mvptr_model.stream.loader import StreamLoader
 from mvptr_model.stream.settings import OrderSettings
-if __name__ == "__main__":
+
+class Slow(NamesOnly):
+    # The second worker never comes to an end.
+    def assemble(self, parts):
+        if (worker := get_worker_info()) and worker.id == 1:
+            time.sleep(6000)
+        return super().assemble(parts)
+
+def batches(collate):
     order = OrderSettings(global_batch=12, canonical_streams=4)
-    for _ in StreamLoader(StreamSpec(roots=(sys.argv[1],), order=order, collate=NamesOnly()), workers=2):
-        print("batch", flush=True)
-        time.sleep(60)
+    spec = StreamSpec(roots=(sys.argv[1],), order=order, collate=collate)
+    return StreamLoader(spec, workers=2, prefetch_bytes=1)
+
+if __name__ == "__main__":
 """
+#: The first batch is made before there are workers.
+INTERRUPTED = """
+    for number, _ in enumerate(batches(Slow())):
+        print("batch", flush=True)
+        time.sleep(6000 * number)
+"""
+TOLD = """
+    heard = []
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda name, _: heard.append(name))
+    for number, _ in enumerate(batches(NamesOnly()), start=1):
+        if number == 2:
+            os.killpg(0, signal.SIGTERM)
+            os.killpg(0, signal.SIGINT)
+    print(number, len(heard))
+"""
+
+
+def started(root: str, folder: Path, body: str) -> subprocess.Popen[bytes]:
+    """A process, in a session of its own, with a loader that has two workers."""
+    script = folder / "run.py"
+    script.write_text(WORKERS + body)
+    return subprocess.Popen(
+        [sys.executable, str(script), root],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3]), "TMPDIR": str(folder)},
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's background ignores it
+    )
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_run_leaves_no_process_and_no_file(root: str, tmp_path: Path, sent: signal.Signals) -> None:
-    script = tmp_path / "run.py"
-    script.write_text(INTERRUPTED)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3]), "TMPDIR": str(tmp_path)}
-    running = subprocess.Popen(
-        [sys.executable, str(script), root],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-        start_new_session=True,
-    )
-    assert running.stdout is not None and running.stdout.readline() == b"batch\n"
+    running = started(root, tmp_path, INTERRUPTED)
+    assert running.stdout is not None
+    assert [running.stdout.readline() for _ in range(2)] == [b"batch\n"] * 2
     processes = group(running.pid)
+    assert len(processes) >= 5  # it, two workers, the server that forked them, the resource tracker
     running.send_signal(sent)
-    running.wait(timeout=30)
-    until = time.monotonic() + 30
+    running.wait(timeout=LONGEST)
+    until = time.monotonic() + LONGEST
     while group(running.pid) and time.monotonic() < until:
         time.sleep(0.1)
     assert not group(running.pid)
@@ -208,6 +244,22 @@ def test_an_interrupted_run_leaves_no_process_and_no_file(root: str, tmp_path: P
     assert [
         path.name for path in tmp_path.iterdir() if path.name != "run.py" and not path.name.startswith("pymp-")
     ] == []
+
+
+def test_signals_to_all_processes_of_a_run_end_no_worker(root: str, tmp_path: Path) -> None:
+    running = started(root, tmp_path, TOLD)
+    said, _ = running.communicate(timeout=LONGEST)
+    assert said.split() == [b"12", b"2"]
+
+
+def test_a_worker_that_is_killed_ends_the_run_with_its_name(root: str) -> None:
+    batches = iter(StreamLoader(spec(root), workers=2, prefetch_bytes=1))
+    next(batches), next(batches)
+    lost = multiprocessing.active_children()[0]
+    lost.kill()
+    with pytest.raises(LostWorkerError, match=f"worker process {lost.pid}, .* workers=0"):
+        list(batches)
+    assert not multiprocessing.active_children()
 
 
 def group(leader: int) -> list[int]:
