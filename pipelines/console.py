@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import sys
 import time
 from collections.abc import Iterator
@@ -81,7 +82,8 @@ class Reporter:
         Returns the name for the Dask report of this run (None where the output is not local). A command calls this once it
         knows that its input is sound, so that a mistyped path leaves no folder behind.
         """
-        self._stem = f"logs/{command}-{self._started:%Y%m%dT%H%M%S}-{os.getpid()}"
+        # Processes of several machines or containers may have the same number.
+        self._stem = f"logs/{command}-{self._started:%Y%m%dT%H%M%S}-{os.getpid()}-{secrets.token_hex(2)}"
         if not store.is_local:
             self._store = store
             return None

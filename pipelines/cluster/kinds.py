@@ -55,6 +55,7 @@ def open_cluster(
 
             assert options.cluster_config is not None, "ClusterOptions saw to it"
             recipe = read_recipe(options.cluster_config)
+            stack.enter_context(_patience_with_workers())
             jobs = stack.enter_context(slurm_jobs(recipe, options))
             spare_bystanders(jobs.cluster.scheduler, ALLOWED_FAILURES_OF_JOBS)
             keep, patience, address = jobs.keep, recipe.patience_seconds, jobs.cluster
@@ -124,10 +125,11 @@ def _local_cuda(options: ClusterOptions) -> Iterator[Any]:
 
 
 def _patience_with_workers() -> contextlib.AbstractContextManager[None]:
-    """Let Dask give up no local worker in the block.
+    """Let Dask give up no worker of ours in the block.
 
     A nanny starts its worker again after each death. But 15 seconds after a death Dask looks once whether the worker is back, and
-    gives it up, nanny and all, if it is not: because it starts slowly, or because it has died again in the meantime.
+    gives it up, nanny and all, if it is not: because it starts slowly, or because it has died again in the meantime. A Slurm job
+    it gives up as well, and `SlurmJobs.keep` would then wait for the workers of a job that nobody has submitted.
     """
     import dask
 

@@ -23,8 +23,6 @@ from typing import Any, cast
 from mvptr_data.errors import InputError, MissingDependencyError
 from pipelines.cluster.options import THREAD_VARIABLES, ClusterOptions
 
-#: Where the recipes lie that come with the package.
-
 _WORD = re.compile(r"[A-Za-z0-9_.:@%+=,/-]+")
 _PATH = re.compile(r"(?:[A-Za-z0-9_.:@%+=,/~-]|\$[A-Za-z_][A-Za-z0-9_]*|\$\{[A-Za-z_][A-Za-z0-9_]*\})+")
 _LINE = re.compile(r"[^\x00-\x1f\x7f]+")
@@ -155,7 +153,8 @@ class SlurmJobs:
         submitted = set(self.cluster.workers)
         # The workers of a job with several are named after it: job-0, job-1, ...
         live = {name if name in submitted else name.rpartition("-")[0] for name in names}
-        missing = (self._seen & submitted) - live
+        self._seen &= submitted  # one that Dask has dropped is new when its name is submitted again
+        missing = self._seen - live
         for job in missing & self._missing:
             self.cluster.loop.add_callback(_end_job, self.cluster, job)
         self._seen, self._missing = (self._seen | live) - (missing & self._missing), missing - self._missing

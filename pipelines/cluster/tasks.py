@@ -18,8 +18,9 @@ Result = TypeVar("Result")
 
 #: Tasks in flight per worker thread: one running, the others on their way, so that no worker waits for the client.
 IN_FLIGHT = 6
-#: A result is small and already done when it is asked for; after this many seconds its worker is taken for dead.
-RESULT_TIMEOUT = 60
+#: A result is small and already done when it is asked for; one that is not here after so many seconds is asked for again later,
+#: because meanwhile nobody looks after the workers.
+RESULT_TIMEOUT = 2.0
 #: Seconds that a cluster may be without any worker, at its start or later (a killed local worker is back in 2 to 4).
 WORKERS_TIMEOUT = 120
 #: Seconds between questions how many workers there are, and between looks for a lost result that is computed again.
@@ -186,7 +187,7 @@ class _Flight:
             future.release()
 
     def _fetch(self, finished: list[Any]) -> dict[Any, Any]:
-        """Results by future, in one message; nothing where that fails, and then each is looked at alone."""
+        """Results by future, in one message; nothing where that fails or takes long, and then each is looked at alone."""
         if len(finished) < 2:
             return {}
         with contextlib.suppress(Exception):  # a worker that dies before this call takes its results with it
@@ -221,13 +222,13 @@ def _outcome(future: Any) -> Any:
 
     if future.status == "finished":
         # A worker that dies between its task's end and this call takes the result with it.
-        with contextlib.suppress(OSError, KilledWorker):
+        with contextlib.suppress(OSError, KilledWorker):  # a `TimeoutError` is an `OSError`
             return future.result(timeout=RESULT_TIMEOUT)
     if future.status == "cancelled":
         raise IncompleteError("the Dask scheduler is gone, or has dropped a task", _AGAIN)
     if future.status != "error":
         return _UNSURE
-    error = future.exception(timeout=RESULT_TIMEOUT)
+    error = future.exception()
     if isinstance(error, MvptrError):
         raise error
     reason = str(error).splitlines()[0] if str(error) else "no message"

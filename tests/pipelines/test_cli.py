@@ -146,7 +146,9 @@ def test_a_reader_that_leaves_ends_the_command_quietly(data_set: Path, options: 
         )
     finally:
         os.close(writing)
-    assert (ended.returncode, ended.stderr) == (141, b"")
+    said = ended.stderr.decode()  # other libraries may have their say in it
+    assert ended.returncode == 141, said
+    assert not [word for word in ("Traceback", "BrokenPipe", "Exception ignored", "terminate") if word in said], said
 
 
 def test_a_pipe_that_breaks_elsewhere_is_an_error() -> None:

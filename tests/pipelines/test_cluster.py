@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +25,13 @@ from pipelines.cluster import ClusterOptions, TaskFailure, kinds, once_per_proce
 from pipelines.cluster import tasks as cluster_tasks
 
 # Workers import tasks by name; this file is not on their path, so the tasks below come from the standard library.
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 120
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
 
 
 def test_inline_runs_in_order_in_this_process() -> None:
@@ -95,7 +102,7 @@ def test_a_slow_generator_keeps_no_result_waiting_and_its_error_is_raised_here()
     def items() -> Iterator[int]:
         yield -1
         yield -2
-        assert second.wait(20), "the second result was kept until the third item was there"
+        assert second.wait(120), "the second result was kept until the third item was there"
         yield -3
         raise ValueError("no more")
 
@@ -112,9 +119,35 @@ def test_results_that_died_with_their_worker_are_computed_again(others: int) -> 
     with open_cluster(ClusterOptions(cluster="local", workers=1)) as running:
         results = running.run_tasks(abs, range(-1 - others, 0))
         assert next(results)[1] == 1 + others
-        time.sleep(0.5)  # the others are done as well, and their results are with the worker alone
+        # The others are done as well, and their results are with the worker alone.
+        assert until(lambda: all(task.status == "finished" for task in running._client.futures.values()))
         os.kill(next(iter(running._client.run(os.getpid).values())), signal.SIGKILL)
         assert sorted(result for _, result in results) == list(range(1, 1 + others))
+
+
+def test_while_a_result_does_not_come_the_workers_are_looked_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = tmp_path / "go"
+    exists, sleep = f"lambda: __import__('os').path.exists({str(go)!r})", "__import__('time').sleep(0.01)"
+    monkeypatch.setattr(cluster_tasks, "ASK_SECONDS", 0.2)
+    with open_cluster(ClusterOptions(cluster="local", workers=1)) as running:
+        (worker,) = running._client.run(os.getpid).values()
+        looks: list[float] = []
+
+        def keep() -> None:
+            looks.append(time.monotonic())
+            if len(looks) == 3:
+                os.kill(worker, signal.SIGKILL)
+
+        results = running.run_tasks(eval, ["1", f"[{sleep} for _ in iter({exists}, True)][:0] or 2"])
+        assert next(results)[1] == 1
+        go.touch()
+        assert until(lambda: all(task.status == "finished" for task in running._client.futures.values()))
+        os.kill(worker, signal.SIGSTOP)  # it has the second result, and does not answer
+        running._keep = keep
+        assert [result for _, result in results] == [2]
+    assert max(looks[1] - looks[0], looks[2] - looks[1]) < 20
 
 
 def test_a_worker_that_is_long_in_coming_back_is_waited_for() -> None:
@@ -175,7 +208,7 @@ def test_a_killed_scheduler_ends_the_run_in_one_line() -> None:
             for number, _ in enumerate(running.run_tasks(time.sleep, [0.1] * 20)):
                 if number == 2:
                     scheduler.kill()
-        assert worker.wait(timeout=20) is not None
+        assert worker.wait(timeout=120) is not None
     logger.removeHandler(handler)
     assert not said
 

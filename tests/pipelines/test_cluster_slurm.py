@@ -9,14 +9,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import dask
+import distributed  # noqa: F401 - sets its defaults, which a test alters
 import pytest
 
 from mvptr_data.errors import InputError, MissingDependencyError
 from pipelines.cluster import ClusterOptions, open_cluster, tasks
 from pipelines.cluster.options import RECIPES
-from pipelines.cluster.slurm import SlurmRecipe, cluster_arguments, read_recipe
+from pipelines.cluster.slurm import SlurmJobs, SlurmRecipe, cluster_arguments, read_recipe
 
 SBATCH = """#!/bin/sh
 cd "$(dirname "$0")/jobs" || exit 1
@@ -72,8 +75,8 @@ def _process_groups() -> Iterator[tuple[int, int]]:
             yield int(stat.parent.name), int(group)
 
 
-def until(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    end = time.monotonic() + seconds
+def until(condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 120
     while not condition() and time.monotonic() < end:
         time.sleep(0.05)
     return condition()
@@ -115,13 +118,42 @@ def test_tasks_run_in_jobs_and_nothing_is_left_behind(slurm: Slurm) -> None:
 
 def test_a_job_that_ends_is_replaced(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "ASK_SECONDS", 0.3)
-    with open_cluster(slurm.options()) as running:
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "100 ms"}),  # shorter than any job's start
+        open_cluster(slurm.options()) as running,
+    ):
         naps = running.run_tasks(time.sleep, [0.1] * 12)
         next(naps)
         os.killpg(next(iter(slurm.groups())), signal.SIGKILL)  # the node is gone, with all its workers
         assert [outcome for _, outcome in naps] == [None] * 11
         assert len(slurm.scripts()) == 2
     assert until(lambda: not slurm.alive())
+
+
+def test_a_job_that_dask_has_dropped_is_new_when_it_is_submitted_again() -> None:
+    ended: list[str] = []
+    workers: dict[str, Any] = {"tcp://here:1": SimpleNamespace(name="0")}
+    cluster = SimpleNamespace(
+        scheduler=SimpleNamespace(workers=workers),
+        workers={"0": None},
+        loop=SimpleNamespace(add_callback=lambda end, cluster, name: ended.append(name)),
+        scale=lambda jobs: None,
+    )
+    jobs = SlurmJobs(cluster, 1, [])
+    jobs.keep()
+    workers.clear()
+    cluster.workers = {}
+    jobs.keep()
+    cluster.workers = {"0": None}  # in the queue
+    for _ in range(3):
+        jobs.keep()
+    assert ended == []
+    workers["tcp://here:2"] = SimpleNamespace(name="0")
+    jobs.keep()
+    workers.clear()
+    for _ in range(3):
+        jobs.keep()
+    assert ended == ["0"]
 
 
 @pytest.mark.slow
@@ -149,7 +181,7 @@ if __name__ == "__main__":
 """
     killed = subprocess.run([sys.executable, "-c", program], check=False, timeout=120)
     assert killed.returncode == -signal.SIGKILL and slurm.scripts()
-    assert until(lambda: not slurm.alive(), 90)
+    assert until(lambda: not slurm.alive())
 
 
 def test_jobs_that_slurm_refuses_end_the_command_in_its_words(slurm: Slurm) -> None:

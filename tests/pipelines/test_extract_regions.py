@@ -311,7 +311,9 @@ def test_whatever_a_detector_does_to_one_image_is_that_images_fault(
     victim = sorted(folder.glob("*.jpg"))[2]
     Image.open(victim).resize((250, 250)).save(victim)
     monkeypatch.setattr(detector_runner, "load_detector", lambda name, **options: Picky(way, 250))
+    before = set(threading.enumerate())
     extract_regions(str(folder), str(tmp_path / "out"), detector=DetectorChoice(name=way), cluster=INLINE, quiet=True)
     fates = {key: row["error_class"] for key, row in rows(tmp_path / "out").items()}
     assert fates.pop(victim.stem) == "detector_error" and set(fates.values()) == {None}
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith(("ahead", "prefetch"))]
+    left = set(threading.enumerate()) - before
+    assert not [thread.name for thread in left if thread.name.startswith(("ahead", "prefetch"))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -58,22 +60,50 @@ def receipts(out: Path) -> int:
 
 
 def workers_of(pid: int) -> list[int]:
-    """Worker processes below a client (spawned through a nanny)."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")  # a child belongs to the thread that made it
-    children = [int(child) for task in tasks for child in task.read_text().split()]
-    below = [grandchild for child in children for grandchild in workers_of(child)]
-    return [*(child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()), *below]
+    """Worker processes below a client (spawned through a nanny). Threads and processes may end while they are looked at."""
+    children, workers = [], []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):  # a child belongs to the thread that made it
+        with contextlib.suppress(OSError):
+            children += [int(child) for child in task.read_text().split()]
+    for child in children:
+        with contextlib.suppress(OSError):
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                workers.append(child)
+    return [*workers, *(grandchild for child in children for grandchild in workers_of(child))]
 
 
-def start_and_kill(arguments: list[str], out: Path, kill: Callable[[int], None]) -> subprocess.Popen[str]:
-    """Start a run and `kill` when it has written three shards."""
-    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while receipts(out) < 3:
-        assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
+def start_and_stop(
+    arguments: list[str], out: Path, stop: Callable[[subprocess.Popen[str]], None], **options: Any
+) -> tuple[subprocess.Popen[str], str]:
+    """Start a run and `stop` it when it has written three shards; the process that has ended, and its errors.
+
+    A run that has written half of them before it could be stopped is started anew.
+    """
+    for _ in range(5):
+        with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, **options) as process:
+            try:
+                deadline = time.monotonic() + 300
+                while receipts(out) < 3 and process.poll() is None and time.monotonic() < deadline:
+                    time.sleep(0.005)
+                in_time = receipts(out) <= PICTURES // PER_SHARD // 2 and process.poll() is None
+                with contextlib.suppress(ProcessLookupError):
+                    stop(process)
+                errors = process.communicate(timeout=600)[1]
+            finally:
+                process.kill()
+        assert receipts(out) >= 3, errors
+        if in_time:
+            return process, errors
+        shutil.rmtree(out)
+    pytest.fail("every run ended before it could be stopped")
+
+
+def kill_a_worker(client: subprocess.Popen[str]) -> None:
+    while client.poll() is None:
+        if workers := workers_of(client.pid):
+            os.kill(workers[-1], signal.SIGKILL)
+            return
         time.sleep(0.005)
-    kill(process.pid)
-    return process
 
 
 def test_killed_worker_and_killed_client_end_in_the_same_bytes(pictures: Path, tmp_path: Path) -> None:
@@ -82,19 +112,14 @@ def test_killed_worker_and_killed_client_end_in_the_same_bytes(pictures: Path, t
     assert receipts(undisturbed) == PICTURES // PER_SHARD
 
     worker_killed = tmp_path / "worker"
-    process = start_and_kill(
-        command(pictures, worker_killed), worker_killed, lambda pid: os.kill(workers_of(pid)[-1], signal.SIGKILL)
-    )
-    _, errors = process.communicate(timeout=180)
+    process, errors = start_and_stop(command(pictures, worker_killed), worker_killed, kill_a_worker)
     assert process.returncode == 0, errors
     assert digests(worker_killed) == digests(undisturbed)
 
     client_killed = tmp_path / "client"
-    process = start_and_kill(command(pictures, client_killed), client_killed, lambda pid: os.kill(pid, signal.SIGKILL))
-    process.communicate(timeout=60)
+    process, _ = start_and_stop(command(pictures, client_killed), client_killed, lambda client: client.kill())
     assert process.returncode == -signal.SIGKILL
-    left = receipts(client_killed)
-    assert left < PICTURES // PER_SHARD
+    assert receipts(client_killed) < PICTURES // PER_SHARD
     again = subprocess.run(command(pictures, client_killed), check=True, capture_output=True, text=True)
     assert "shards have receipts and are kept" in again.stderr
     assert digests(client_killed) == digests(undisturbed)
@@ -103,21 +128,17 @@ def test_killed_worker_and_killed_client_end_in_the_same_bytes(pictures: Path, t
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_says_so_in_one_line(pictures: Path, tmp_path: Path, number: signal.Signals) -> None:
     """Ctrl-C reaches every process of a terminal's group; SIGTERM comes from Slurm and containers."""
-    with subprocess.Popen(
-        command(pictures, tmp_path),
-        stderr=subprocess.PIPE,
-        text=True,
+    out = tmp_path / "out"
+    process, errors = start_and_stop(
+        command(pictures, out),
+        out,
+        lambda client: (os.killpg if number == signal.SIGINT else os.kill)(client.pid, number),
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    ) as process:
-        while receipts(tmp_path) < 3:
-            assert process.poll() is None, "the run ended before it could be stopped"
-            time.sleep(0.005)
-        os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
+    )
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "Stopped. The same command goes on from here." and "Traceback" not in errors
-    assert list((tmp_path / "locks").iterdir()) == []
+    assert list((out / "locks").iterdir()) == []
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -70,11 +71,21 @@ def test_the_job_calls_what_there_is(cluster: dict[str, str], tmp_path: Path) ->
     assert not (tmp_path / "calls").exists()
 
 
+def test_ones_own_resume_counts_until_the_job_is_queued_again(cluster: dict[str, str], tmp_path: Path) -> None:
+    job = ["bash", str(SCRIPT), "paper.yaml", "--resume", "run/checkpoints/stage-1-step-00000004"]
+    for restarts, resume in (({}, job[-1]), ({"SLURM_RESTART_COUNT": "1"}, "auto")):
+        assert subprocess.run(job, env=cluster | restarts, cwd=tmp_path, check=False).returncode == 0
+        arguments = (tmp_path / "arguments").read_text().splitlines()
+        context = pretrain_command.make_context("pretrain", arguments[arguments.index("mvptr-train") + 2 :])
+        assert context.params["resume"] == resume
+
+
 def test_a_job_whose_time_is_up_queues_again(cluster: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "wait").touch()
     running = subprocess.Popen(["bash", str(SCRIPT), "paper.yaml"], env=cluster, cwd=tmp_path)
-    while not (tmp_path / "running").exists() and running.poll() is None:
-        pass
+    number, deadline = tmp_path / "running", time.monotonic() + 60
+    while not (number.exists() and number.read_text().endswith("\n")) and time.monotonic() < deadline:
+        time.sleep(0.01)
     running.terminate()
     assert running.wait(60) == 143
     assert (tmp_path / "calls").read_text().splitlines() == ["scancel --signal=TERM 17", "scontrol requeue 17"]

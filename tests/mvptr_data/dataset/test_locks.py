@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -51,6 +51,22 @@ with locks.hold_lock(Store.at(sys.argv[1]), "regions") as held:
     else:
         print("still held", flush=True)
 """
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for it."""
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+def raises(function: Callable[[], object], error: type[Exception]) -> bool:
+    try:
+        function()
+    except error:
+        return True
+    return False
 
 
 def test_one_holder_at_a_time_and_released_at_the_end(tmp_path: Path) -> None:
@@ -98,20 +114,25 @@ def test_an_unreadable_lock_protects_nobody(tmp_path: Path) -> None:
 
 
 def test_of_many_that_start_at_once_one_holds(tmp_path: Path) -> None:
-    held, done, barrier = [], threading.Event(), threading.Barrier(6)
+    held, refused, done, barrier = [], [], threading.Event(), threading.Barrier(6)
 
     def start() -> None:
         barrier.wait()
-        with contextlib.suppress(BusyError), hold_lock(Store.at(tmp_path), "regions"):
-            held.append(threading.get_ident())
-            done.wait(0.5)
+        try:
+            with hold_lock(Store.at(tmp_path), "regions"):
+                held.append(threading.get_ident())
+                done.wait(20)
+        except BusyError as error:
+            refused.append(error)
+            if len(refused) == 5:
+                done.set()
 
     threads = [threading.Thread(target=start) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(held) == 1
+    assert (len(held), len(refused)) == (1, 5)
 
 
 def test_a_lock_that_was_taken_over_is_not_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,8 +140,9 @@ def test_a_lock_that_was_taken_over_is_not_taken_back(tmp_path: Path, monkeypatc
     store = Store.at(tmp_path)
     with hold_lock(store, "regions") as held:
         held.check()
-        store.write_json("locks/regions.json", {"token": "another's"})
-        time.sleep(0.1)
+        with locks._alone(store):  # as a taker does: a beat that has read its own token writes before or not at all
+            store.write_json("locks/regions.json", {"token": "another's"})
+        until(lambda: raises(held.check, BusyError))
         with pytest.raises(BusyError, match="taken over while this process slept"):
             held.check()
     assert store.read_json("locks/regions.json") == {"token": "another's"}
@@ -211,6 +233,7 @@ def test_a_process_that_is_gone_is_known_to_be_dead_only_where_it_ran(
 def start_at_once(monkeypatch: pytest.MonkeyPatch, store: Store, parts: list[Slice]) -> list[int]:
     """Who holds the lock when all look before any writes, as over a network: numbers of `parts`."""
     held: list[int] = []
+    decided: list[int] = []
     barrier, looks = threading.Barrier(len(parts)), threading.local()
     look, done = locks.live_locks, threading.Event()
 
@@ -224,9 +247,15 @@ def start_at_once(monkeypatch: pytest.MonkeyPatch, store: Store, parts: list[Sli
     monkeypatch.setattr(locks, "live_locks", slow)
 
     def run(number: int) -> None:
-        with contextlib.suppress(BusyError), hold_lock(store, "regions", parts[number]) as lock:
-            held.append(number)
-            done.wait(1.0)
+        with contextlib.suppress(BusyError), contextlib.ExitStack() as stack:
+            try:
+                lock = stack.enter_context(hold_lock(store, "regions", parts[number]))
+                held.append(number)
+            finally:
+                decided.append(number)
+                if len(decided) == len(parts):
+                    done.set()
+            done.wait(120)  # nobody lets go before each knows whether it has the lock
             lock.check()
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(len(parts))]
@@ -244,14 +273,14 @@ def start_at_once(monkeypatch: pytest.MonkeyPatch, store: Store, parts: list[Sli
 def test_of_two_that_look_before_either_writes_on_an_object_store_one_holds(
     monkeypatch: pytest.MonkeyPatch, parts: list[Slice], holders: int
 ) -> None:
-    monkeypatch.setattr(locks, "SETTLE_SECONDS", 0.3)
+    monkeypatch.setattr(locks, "SETTLE_SECONDS", 1.0)
     store = Store.at(f"memory://locks-{secrets.token_hex(4)}")
     assert len(start_at_once(monkeypatch, store, parts)) == holders
     assert store.names("locks") == []
 
 
 def test_on_an_object_store_one_that_waits_gets_the_lock_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr(locks, "SETTLE_SECONDS", 0.5)
     store, order = Store.at(f"memory://locks-{secrets.token_hex(4)}"), []
 
     def one(number: int) -> None:
@@ -264,8 +293,13 @@ def test_on_an_object_store_one_that_waits_gets_the_lock_too(monkeypatch: pytest
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert sorted(order[::2]) == [0, 1, 2, 3] and order[::2] == order[1::2]
+
+
+def states(pid: int) -> set[str]:
+    """What the threads of a process do, in one letter each; T: stopped."""
+    return {stat.read_text().rpartition(")")[2].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")}
 
 
 @pytest.mark.parametrize(
@@ -276,16 +310,21 @@ def test_a_holder_that_slept_learns_that_it_was_taken_over(
 ) -> None:
     """By another holder of the same lock or of a slice, at work or gone again; without one (None) it goes on."""
     monkeypatch.setattr(locks, "STALE_AFTER", 1.0)
+    monkeypatch.setattr(locks, "HEARTBEAT_SECONDS", 0.1)
     store = Store.at(tmp_path)
     with other_process(SLEEP, tmp_path) as holder, contextlib.ExitStack() as stack:
-        holder.send_signal(signal.SIGSTOP)
+        with locks._alone(store):  # not within a beat, or nobody could look at the lock while it sleeps
+            holder.send_signal(signal.SIGSTOP)
+            until(lambda: states(holder.pid) == {"T"})
         time.sleep(1.2)
         if taker is not None:
-            stack.enter_context(hold_lock(store, "regions", taker))
+            taken = stack.enter_context(hold_lock(store, "regions", taker))
             if not stays:
                 stack.close()
         holder.send_signal(signal.SIGCONT)
-        said = holder.communicate("\n")[0]
+        said = holder.communicate("\n", timeout=60)[0]
+        if stays:
+            taken.renew()  # the last beat may be late
         assert ("taken over while this process slept" in said) == (taker is not None), said
         assert (said == "still held\n") == (taker is None)
         assert bool(live_locks(store, "regions")) == (taker is not None and stays)
@@ -296,9 +335,8 @@ def test_a_lock_removed_by_hand_is_written_again(tmp_path: Path, monkeypatch: py
     store = Store.at(tmp_path)
     with hold_lock(store, "regions") as held:
         store.remove("locks/regions.json")
-        time.sleep(0.2)
+        until(lambda: store.exists("locks/regions.json"))
         held.check()
-        assert store.exists("locks/regions.json")
 
 
 def test_a_beat_never_undoes_what_another_does_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,7 @@ class Server(http.server.ThreadingHTTPServer):
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server of `tmp_path`, to readers that are less patient than users are."""
     monkeypatch.setattr(remote, "PAUSES", (0.01, 0.02, 0.04))
-    monkeypatch.setattr(remote, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(remote, "SILENCE_SECONDS", 5.0)
     found = Server(tmp_path)
     thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -255,7 +255,11 @@ def test_captions_behind_a_url(server: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mishap", [500, 503, 403, "drop", "cut", "hang"])
-def test_two_failures_and_then_the_file(server: Server, tmp_path: Path, mishap: int | str) -> None:
+def test_two_failures_and_then_the_file(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mishap: int | str
+) -> None:
+    if mishap == "hang":
+        monkeypatch.setattr(remote, "SILENCE_SECONDS", 1.0)
     fill(tmp_path, "x.jpg")
     server.plan["/x.jpg"] = [mishap, mishap, 200, 200]
     assert read_image_bytes(ImageRef(key="x", uri=f"{server.url}/x.jpg")) == b"x.jpg"
@@ -272,11 +276,15 @@ def test_two_failures_and_then_the_file(server: Server, tmp_path: Path, mishap: 
         ("hang", "no answer within the time limit"),
     ],
 )
-def test_a_lasting_outage_is_its_own_fault(server: Server, tmp_path: Path, mishap: int | str, reason: str) -> None:
+def test_a_lasting_outage_is_its_own_fault(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mishap: int | str, reason: str
+) -> None:
     fill(tmp_path, "x.jpg")
     make_tar(tmp_path / "x.tar", [5])
     (member,) = list_images(f"{server.url}/x.tar")
     server.plan["/x.jpg"] = server.plan["/x.tar"] = [mishap]
+    if mishap == "hang":
+        monkeypatch.setattr(remote, "SILENCE_SECONDS", 0.3)
     start = time.monotonic()
     fault = fault_of(f"{server.url}/x.jpg")
     assert time.monotonic() - start < 10
@@ -298,18 +306,21 @@ def test_what_is_not_there_is_asked_for_once(server: Server, status: int) -> Non
 
 def test_a_server_that_is_gone(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
+        unused.bind(("127.0.0.1", 0))  # until the end, or another process could listen there
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/x.jpg"
-    fault = fault_of(url)
-    assert (fault.fault_class, fault.message) == ("unreadable_file", "the file cannot be read: the connection fails")
-    with pytest.raises(InputError, match=r"cannot look at .*the connection fails"):
-        list_images(url)
-    # After some files in a row, the server gets one attempt a file.
-    fault_of(url)
-    monkeypatch.setattr(remote, "PAUSES", (60.0,))
-    start = time.monotonic()
-    assert fault_of(url).fault_class == "unreadable_file"
-    assert time.monotonic() - start < 10
+        fault = fault_of(url)
+        assert (fault.fault_class, fault.message) == (
+            "unreadable_file",
+            "the file cannot be read: the connection fails",
+        )
+        with pytest.raises(InputError, match=r"cannot look at .*the connection fails"):
+            list_images(url)
+        # After some files in a row, the server gets one attempt a file.
+        fault_of(url)
+        monkeypatch.setattr(remote, "PAUSES", (60.0,))
+        start = time.monotonic()
+        assert fault_of(url).fault_class == "unreadable_file"
+        assert time.monotonic() - start < 10
 
 
 def test_a_server_that_answers_again_is_trusted_again(server: Server, tmp_path: Path) -> None:
@@ -370,6 +381,7 @@ def test_the_users_own_settings_of_fsspec_stay(server: Server, tmp_path: Path, m
     monkeypatch.setitem(fsspec.config.conf, "http", headers)
     assert read_image_bytes(ImageRef(key="x", uri=f"{server.url}/x.jpg")) == b"x.jpg"
     server.plan["/x.jpg"] = ["hang"]
+    monkeypatch.setattr(remote, "SILENCE_SECONDS", 0.3)
     assert "within the time limit" in fault_of(f"{server.url}/x.jpg").message
 
 
