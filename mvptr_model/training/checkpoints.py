@@ -1,44 +1,33 @@
-"""Checkpoints that are whole or are none.
+"""Checkpoints on disk, whole or none; `checkpoint_engine.py` fills them and loads them.
 
     checkpoints/stage-1-step-00000100/
         engine/...          DeepSpeed's own files: weights, optimizer states, loss scale
         state.json          stage, step, ranks, ZeRO stage, the stream's place (whose seed is the masks', too)
         manifest.json       every file's bytes and sha256; written last, before the folder gets its name
 
-1. All ranks write into a hidden folder beside the others, for DeepSpeed writes its files in place.
-2. The first rank reads them back for their digests, makes them durable, and renames the folder: the commit.
-3. The oldest ones above `keep` go.
-
-What is not as its manifest promises is passed over. DeepSpeed's files are pickles, so only checkpoints of one's own are to be
-gone on from; saved models (`saved_model.py`) hold none.
+What is not as its manifest promises is passed over. A run that goes on from one removes those after it first: they are damaged,
+or of a branch that was left. DeepSpeed's files are pickles, so only checkpoints of one's own are to be gone on from; saved
+models (`saved_model.py`) hold none.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
+import shlex
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mvptr_data.dataset.forms import COUNT, OBJECT, Form, check_form
-from mvptr_data.errors import DamagedFileError, FormatVersionError, InputError, MvptrError, OutputError
-from mvptr_data.storage import Store, output_errors
-from mvptr_model.training.processes import World, means_lost_rank
-
-if TYPE_CHECKING:
-    from deepspeed import DeepSpeedEngine
+from mvptr_data.errors import DamagedFileError, FormatVersionError, InputError
+from mvptr_data.storage import Store
 
 CHECKPOINT_VERSION = 1
-FOLDER, MANIFEST, STATE = "checkpoints", "manifest.json", "state.json"
-#: DeepSpeed's files, and the form of them that any number of ranks can load.
-ENGINE, UNIVERSAL = "engine", "universal"
+FOLDER, MANIFEST, STATE, ENGINE = "checkpoints", "manifest.json", "state.json", "engine"
 
 _NAME = re.compile(r"stage-([12])-step-(\d{8,})")
 _REMEDY = "Go on from another checkpoint."
@@ -71,59 +60,62 @@ class Checkpoint:
     place: Place
 
 
-def save_checkpoint(engine: DeepSpeedEngine, output: Path, place: Place, world: World, keep: int) -> Path:
-    """Write a checkpoint; all ranks call it together. Returns its folder. Raises `OutputError`."""
-    folder = output / FOLDER / place.name
-    hidden = folder.with_name(f".{place.name}.tmp")
-    with world.together():
-        if world.leads:
-            with output_errors(Store.at(output)):
-                folder.parent.mkdir(parents=True, exist_ok=True)
-                for left in folder.parent.glob(".stage-*.tmp"):  # by a run that was killed
-                    _remove(left)
-                hidden.mkdir()
-    _write_engine(engine, hidden)
-    world.barrier()
-    with world.together():
-        if world.leads:
-            with output_errors(Store.at(output)):
-                _commit(hidden, folder, place)
-                for old in names(output)[:-keep]:
-                    _remove(output / FOLDER / old)
-    return folder
-
-
-def _write_engine(engine: DeepSpeedEngine, folder: Path) -> None:
-    try:
-        with output_errors(Store.at(folder)):
-            engine.save_checkpoint(str(folder), tag=ENGINE, save_latest=False)
-    except RuntimeError as error:
-        if means_lost_rank(error):
-            raise
-        # What torch says of a full disk.
-        raise OutputError(
-            f"cannot write to {folder}: {str(error).splitlines()[0]}",
-            "Make room there and run the same command again; it goes on from the checkpoint before.",
-        ) from error
-
-
 def names(output: Path) -> list[str]:
     """The checkpoints of a run, the oldest first, whether sound or not."""
     found = [name for name in Store.at(output).entries(FOLDER) if _NAME.fullmatch(name)]
-    return sorted(found, key=_order)
+    return sorted(found, key=stage_and_step)
+
+
+def stage_and_step(name: str) -> tuple[int, int]:
+    """Of a checkpoint's name; (0, 0) for what is no such name."""
+    found = _NAME.fullmatch(name)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def newest_checkpoint(output: Path, stage: int, say: Callable[[str], None]) -> Checkpoint | None:
-    """The newest sound checkpoint of a run's stage, or None; `say` hears why others were passed over.
+    """The newest sound checkpoint of a run's stage, or None where it has none; `say` hears why others were passed over.
 
-    Raises `FormatVersionError` for one of another release: it is sound, and what came after it would be lost.
+    Raises `DamagedFileError` where none of them is sound: to begin the stage anew is for people to decide. Raises
+    `FormatVersionError` for one of another release: it is sound, and what came after it would be lost.
     """
-    for name in reversed([name for name in names(output) if _order(name)[0] == stage]):
+    found = [name for name in names(output) if stage_and_step(name)[0] == stage]
+    for name in reversed(found):
         try:
             return open_checkpoint(output / FOLDER / name)
         except DamagedFileError as error:
             say(f"passed over {name}: {error}")
+    if found:
+        raise DamagedFileError(
+            f"none of the {len(found)} checkpoints of stage {stage} in {output / FOLDER} is sound",
+            f"Give another output, or remove {output / FOLDER}/stage-{stage}-* to make the stage again from its start.",
+        )
     return None
+
+
+def remove_after(output: Path, name: str) -> None:
+    """Remove the checkpoints after this one, the newest first."""
+    for later in reversed(names(output)):
+        if stage_and_step(later) > stage_and_step(name):
+            remove(output / FOLDER / later)
+
+
+def remove_oldest(output: Path, name: str, keep: int) -> None:
+    """Keep this checkpoint and those before it that make it `keep` with it."""
+    earlier = [one for one in names(output) if stage_and_step(one) < stage_and_step(name)]
+    for old in earlier[: max(0, len(earlier) - keep + 1)]:
+        remove(output / FOLDER / old)
+
+
+def way_back(output: Path) -> str:
+    """What mends a run that diverged, as an error says it."""
+    found = names(output)
+    if not found:
+        return "Give another output, and a lower learning_rate or optimizer.clipping."
+    newest = output / FOLDER / found[-1]
+    return (
+        f"Go on with --resume {shlex.quote(str(newest))}, or an earlier one, and a lower learning_rate or "
+        f"optimizer.clipping, or begin another run with it as initial.model."
+    )
 
 
 def open_checkpoint(folder: Path, *, verify: bool = True) -> Checkpoint:
@@ -152,64 +144,36 @@ def open_checkpoint(folder: Path, *, verify: bool = True) -> Checkpoint:
     return Checkpoint(folder, Place(**{name: state[name] for name in _STATED}))
 
 
-def needs_universal(place: Place, world: World) -> bool:
-    """Whether DeepSpeed's own files are for another number of ranks: those that share out optimizer states."""
-    return place.zero > 0 and place.ranks != world.size
+def hidden_folder(folder: Path, what: str = "") -> Path:
+    """Where what becomes a checkpoint, or was one, is not seen as one; `what` tells several apart."""
+    return folder.with_name(f".{folder.name}{what}.tmp")
 
 
-def load_checkpoint(engine: DeepSpeedEngine, checkpoint: Checkpoint, world: World) -> None:
-    """Give the engine what the checkpoint holds; all ranks call it together. Raises `DamagedFileError`."""
-    with _loadable(checkpoint, world) as (folder, tag):
-        try:
-            path, _ = engine.load_checkpoint(str(folder), tag=tag)
-        except MvptrError:
-            raise
-        except Exception as error:  # it raises all kinds
-            raise DamagedFileError(f"{checkpoint.folder} cannot be loaded ({error})", _REMEDY) from error
-        if path is None:
-            raise DamagedFileError(f"{checkpoint.folder} holds nothing for rank {world.rank}", _REMEDY)
-        world.barrier()
+def clear_hidden(output: Path) -> None:
+    """Remove what killed runs left."""
+    for left in (output / FOLDER).glob(".stage-*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def _loadable(checkpoint: Checkpoint, world: World) -> Iterator[tuple[Path, str]]:
-    """Folder and tag for DeepSpeed; the universal form is made for the time of loading."""
-    if not needs_universal(checkpoint.place, world):
-        yield checkpoint.folder, ENGINE
-        return
-    hidden = checkpoint.folder.with_name(f".{checkpoint.place.name}.{UNIVERSAL}.tmp")
-    with world.together():
-        if world.leads:
-            _remove(hidden)
-            _convert(checkpoint.folder / ENGINE, hidden / UNIVERSAL)
-    try:
-        yield hidden, UNIVERSAL
-    finally:
-        if world.leads:
-            _remove(hidden)
-
-
-def _convert(engine: Path, universal: Path) -> None:
-    """DeepSpeed's files to its universal form, by its own tool in a process of its own: it starts workers."""
-    universal.parent.mkdir()
-    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
-    command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
-    command += ["--input_folder", str(engine), "--output_folder", str(universal)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=os.environ | {"DS_ACCELERATOR": "cpu"}
-    )
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise DamagedFileError(f"{engine} cannot be converted for another number of ranks ({last})", _REMEDY)
-
-
-def _commit(hidden: Path, folder: Path, place: Place) -> None:
+def commit(hidden: Path, folder: Path, place: Place) -> None:
+    """Make the files in `hidden` the checkpoint `folder`, once they have reached the disk. Raises `OSError`."""
     store = Store.at(hidden)
     store.write_json(STATE, asdict(place))
     store.write_json(MANIFEST, {"version": CHECKPOINT_VERSION, "files": _files(hidden, durable=True)})
-    _remove(folder)  # one that was passed over, or the run was begun again before it
+    aside = hidden_folder(folder, ".old")
+    if folder.exists():
+        folder.rename(aside)
     hidden.rename(folder)
     _sync(folder.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove(folder: Path) -> None:
+    """Remove a checkpoint, which is none from the first moment on."""
+    hidden = hidden_folder(folder, ".old")
+    shutil.rmtree(hidden, ignore_errors=True)
+    folder.rename(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _files(folder: Path, *, durable: bool = False) -> dict[str, dict[str, Any]]:
@@ -226,17 +190,6 @@ def _files(folder: Path, *, durable: bool = False) -> dict[str, dict[str, Any]]:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             found[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256}
     return found
-
-
-def _order(name: str) -> tuple[int, int]:
-    stage, step = _NAME.fullmatch(name).groups()  # type: ignore[union-attr]
-    return int(stage), int(step)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder; its manifest first, so that what is half removed is no checkpoint."""
-    (folder / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync(folder: Path) -> None:

@@ -10,12 +10,14 @@ import io
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from mvptr_data.errors import MissingDependencyError, MvptrError
+from mvptr_model.training.checkpoints import way_back
 from mvptr_model.training.processes import World
 from mvptr_model.training.settings import PretrainSettings
 
@@ -122,7 +124,7 @@ def step(engine: DeepSpeedEngine, settings: PretrainSettings) -> tuple[float, bo
             raise
         raise MvptrError(
             f"gradients overflow float16 even at the least loss scale, {settings.precision.min_scale}",
-            "Try precision.type=bf16, or a lower learning rate from the last checkpoint.",
+            f"{way_back(Path(settings.output))} With precision.type=bf16, in another run, there is no such scale.",
         ) from error
     found = engine.get_global_grad_norm() if norm is None else norm
     return float("nan") if found is None else float(found), engine.skipped_steps > skipped

@@ -14,8 +14,9 @@ from mvptr_model.configuration import ModelConfiguration
 from mvptr_model.initialisation.bert import from_bert
 from mvptr_model.initialisation.scratch import from_scratch
 from mvptr_model.model import Mvptr
-from mvptr_model.saved_model import SavedModel, check_vocabulary, load_model
+from mvptr_model.saved_model import SavedModel, check_vocabulary
 from mvptr_model.stream.reader import ShardReader
+from mvptr_model.training.checkpoint_model import load_start
 from mvptr_model.training.settings import PretrainSettings
 from mvptr_model.word_pieces import WordPieces
 
@@ -47,8 +48,8 @@ def _phrases(settings: PretrainSettings) -> PhraseVocabulary:
 
 
 def _saved(settings: PretrainSettings, folder: str) -> SavedModel:
-    """A saved model's weights under the settings' configuration, which may differ in what has no weights."""
-    saved = load_model(folder)
+    """The weights of a saved model or a checkpoint under the settings' configuration, which may differ in what has no weights."""
+    saved = load_start(folder)
     for root in settings.data:
         check_vocabulary(saved.phrases, root)
     theirs = saved.model.configuration

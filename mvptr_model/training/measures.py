@@ -20,23 +20,22 @@ from mvptr_model.training.processes import World
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a rank did in a step: pairs and places (of texts, tags and regions) that were there, FLOPs, seconds of waiting for
-    data. Sums over ranks are such, too."""
+    """What a rank did in a step: pairs and places (of texts, tags and regions) that were there, FLOPs. Sums over ranks are such,
+    too."""
 
     pairs: float
     places: float
     flops: float
-    waited: float
 
     @classmethod
-    def of(cls, batches: Sequence[Batch], flops: float, waited: float) -> Counts:
+    def of(cls, batches: Sequence[Batch], flops: float) -> Counts:
         pairs = sum(float(batch.weights.sum()) for batch in batches)
         places = sum(
             int(lengths.sum())
             for batch in batches
             for lengths in (batch.text_lengths, batch.tag_lengths, batch.region_counts)
         )
-        return cls(pairs, float(places), flops, waited)
+        return cls(pairs, float(places), flops)
 
 
 @dataclass(slots=True)
@@ -44,11 +43,14 @@ class Rates:
     """How fast a run is, over all ranks, since the last line of its log."""
 
     started: float = field(default_factory=time.perf_counter)
-    counts: list[float] = field(default_factory=lambda: [0.0] * 4)
+    counts: list[float] = field(default_factory=lambda: [0.0] * 3)
+    waited: float = 0.0
 
-    def add(self, counts: Sequence[float]) -> None:
-        """Another step's sums over all ranks, in the order of `Counts`."""
+    def add(self, counts: Sequence[float], waits: Sequence[float]) -> None:
+        """Another step's sums over all ranks, in the order of `Counts`; and how many seconds each rank waited for data: they make
+        the step together, so the others waited for the last one."""
         self.counts = [sum(pair) for pair in zip(self.counts, counts, strict=True)]
+        self.waited += max(waits)
 
     def pause(self, seconds: float) -> None:
         """So many seconds were spent on something else: a checkpoint."""
@@ -57,12 +59,12 @@ class Rates:
     def record(self, world: World, peak_flops: float | None) -> dict[str, float | None]:
         """The rates, which start again from here. `peak_flops` is one rank's device's."""
         now = time.perf_counter()
-        seconds, (pairs, places, flops, waited) = max(now - self.started, 1e-9), self.counts
-        self.started, self.counts = now, [0.0] * 4
+        seconds, waited, (pairs, places, flops) = max(now - self.started, 1e-9), self.waited, self.counts
+        self.started, self.waited, self.counts = now, 0.0, [0.0] * 3
         return {
             "samples_per_second": pairs / seconds,
             "tokens_per_second": places / seconds,
-            "data_wait": waited / (seconds * world.size),
+            "data_wait": waited / seconds,
             "flops_utilisation": flops / (seconds * world.size * peak_flops) if peak_flops and flops else None,
         }
 
@@ -74,12 +76,12 @@ class StepValues:
         self._names: list[tuple[str, str]] = []
         self._sum: Tensor | None = None
 
-    def add(self, outcome: Outcome, parts: int) -> None:
-        """One of so many parts of the step."""
+    def add(self, outcome: Outcome, parts: int, share: float) -> None:
+        """One of so many parts of the step; `share` as in `shares`."""
         named = {("losses", name): value for name, value in outcome.losses.items()}
         named |= {("accuracies", name): value for name, value in outcome.accuracies.items()}
         self._names = list(named)
-        values = torch.stack([value.detach().float().reshape(()) for value in named.values()]) / parts
+        values = torch.stack([value.detach().float().reshape(()) for value in named.values()]) * share / parts
         self._sum = values if self._sum is None else self._sum + values
 
     def numbers(self) -> list[float]:
@@ -95,6 +97,15 @@ class StepValues:
         return {"loss": sum(found["losses"].values()), **found}
 
 
+def shares(weights: Sequence[float]) -> list[float]:
+    """What the parts of a step, with so many pairs each over all ranks, count in its mean: 1 on average, and 1 if all are equal.
+
+    A part is its own pairs' mean, so one with empty slots would count as much as a full one.
+    """
+    whole = sum(weights)
+    return [len(weights) * weight / whole if whole else 1.0 for weight in weights]
+
+
 def not_finite(
     record: Mapping[str, Any], norm: float, *, overflow_allowed: bool, stage: int, step: int
 ) -> MvptrError | None:
@@ -106,10 +117,7 @@ def not_finite(
         what = f"the gradient's norm is {norm}"
     else:
         return None
-    return MvptrError(
-        f"{what} in step {step} of stage {stage}",
-        "The checkpoints are from before that; a lower learning rate or optimizer.clipping may help.",
-    )
+    return MvptrError(f"{what} in step {step} of stage {stage}")
 
 
 def temperature(logit_scale: Tensor, maximum: float) -> float | None:

@@ -30,9 +30,10 @@ from mvptr_model.initialisation.weights import NO_PHRASES
 from mvptr_model.initialisation.word_piece_training import SPECIAL
 from mvptr_model.inputs import Collator
 from mvptr_model.model import Mvptr
-from mvptr_model.saved_model import SavedModel, load_model
+from mvptr_model.saved_model import SavedModel
 from mvptr_model.stream.batches import BatchReader, StreamSpec
 from mvptr_model.stream.settings import OrderSettings
+from mvptr_model.training.checkpoint_model import load_start
 from mvptr_model.training.initial import initial_model
 from mvptr_model.training.learned import learned_names
 from mvptr_model.training.memory import TYPES, Memory, activation_bytes, checkpoint_bytes, memory_of
@@ -234,7 +235,7 @@ def _initial(found: Plan, settings: PretrainSettings) -> SavedModel | None:
         return initial_model(replace(settings, data=tuple(one.root for one in found.data)), found.notes.append)
     initial = settings.initial
     if initial.model is not None:
-        load_model(initial.model)
+        load_start(initial.model)
     elif initial.word_pieces is not None:
         WordPieces.load(initial.word_pieces)
     elif initial.bert is not None:

@@ -17,21 +17,28 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-from torch import Tensor
-
+from mvptr_data.dataset.fields import configuration_differences
 from mvptr_data.dataset.locks import hold_lock
-from mvptr_data.errors import InputError, OutputError
-from mvptr_data.storage import Store, output_errors
-from mvptr_model.saved_model import MODEL, SavedModel, load_model, save_model
-from mvptr_model.training.checkpoints import FOLDER, Checkpoint, names, newest_checkpoint, open_checkpoint
+from mvptr_data.errors import ConfigurationMismatchError, InputError, OutputError
+from mvptr_data.storage import Store, canonical_json, output_errors, parse_json
+from mvptr_model.saved_model import MODEL, load_model, save_model
+from mvptr_model.training.checkpoint_model import INITIAL, with_learned
+from mvptr_model.training.checkpoints import (
+    FOLDER,
+    Checkpoint,
+    names,
+    newest_checkpoint,
+    open_checkpoint,
+    remove_after,
+    stage_and_step,
+)
 from mvptr_model.training.initial import initial_model
 from mvptr_model.training.log import LOG, Listener, Silence
-from mvptr_model.training.processes import StopRequest, World, joined, listening
+from mvptr_model.training.processes import StoppedError, StopRequest, World, joined, listening
 from mvptr_model.training.settings import PretrainSettings, StageSettings
-from mvptr_model.training.settings_file import SETTINGS_FILE, check_same_run, store_settings
+from mvptr_model.training.settings_file import SETTINGS_FILE, check_same_run, shared_settings, store_settings
 from mvptr_model.training.stage import StageRun, stopped
 
-INITIAL = "initial"
 #: What `resume` may be besides a checkpoint's folder.
 AUTO, NEVER = "auto", "never"
 
@@ -40,7 +47,8 @@ def pretrain(settings: PretrainSettings, *, resume: str = AUTO, listener: Listen
     """Run the stages that are not yet done. Returns the folder of the last one's model; every rank calls it.
 
     `resume`: "auto" goes on from the newest sound checkpoint in `output`, where there is one; "never" begins anew, and refuses an
-    output that holds a run; else the folder of one of its checkpoints. `listener` hears how it goes, on the first rank.
+    output that holds a run; else the folder of one of its checkpoints: what was made after it is removed, and learning rate,
+    warm-up, clipping and weight decay may differ from then on. `listener` hears how it goes, on the first rank.
 
     Raises `StoppedError` where SIGTERM or SIGINT stopped it, after saving; `ConfigurationMismatchError` for an output with
     another run; `InputError` and other `MvptrError`s. The last sound checkpoint stays usable.
@@ -48,17 +56,20 @@ def pretrain(settings: PretrainSettings, *, resume: str = AUTO, listener: Listen
     with listening() as request, joined() as world, ExitStack() as held:
         heard = listener if listener is not None and world.leads else Silence()
         checkpoint = _begin(settings, resume, world, heard, held)
-        before, anew = Path(settings.output) / INITIAL, False
-        for stage in settings.stages:
-            folder = stage_folder(settings, stage)
-            here = checkpoint if checkpoint is not None and checkpoint.place.stage == stage.stage else None
-            # Going back to a checkpoint makes its stage anew, and with it those that follow.
-            anew = anew or here is not None
-            if world.most(int(anew or not (folder / MODEL).exists())):
-                _run_stage(settings, stage, before, here, world, heard, request)
-                if number := world.most(request.number):
-                    raise stopped(number, f"{folder} is done")
-            before = folder
+        before = Path(settings.output) / INITIAL
+        try:
+            for stage in settings.stages:
+                folder = stage_folder(settings, stage)
+                here = checkpoint if checkpoint is not None and checkpoint.place.stage == stage.stage else None
+                if world.most(int(not (folder / MODEL).exists())):
+                    _run_stage(settings, stage, before, here, world, heard, request)
+                    if number := world.most(request.number):
+                        raise stopped(number, f"{folder} is done")
+                before = folder
+        except StoppedError as stop:
+            if resume != AUTO:  # the same command would go back again, or be refused
+                stop.mend = "The same command with --resume auto goes on from there."
+            raise
     return before
 
 
@@ -72,11 +83,11 @@ def _begin(
 ) -> Checkpoint | None:
     """Make or know again the run in `output`, whose lock `held` then keeps; the checkpoint to go on from, or None."""
     output, chosen = Path(settings.output), ""
+    _check_alike(settings, world)
     with world.together():
         settings.batches.micro_batch(world.size)
         if world.leads:
-            chosen = _chosen(settings, resume, listener)
-            _prepare(settings, listener, held)
+            chosen = _prepare(settings, resume, listener, held)
     chosen = world.told(chosen)
     if not chosen:
         return None
@@ -85,37 +96,80 @@ def _begin(
         return open_checkpoint(output / FOLDER / chosen, verify=False)
 
 
-def _prepare(settings: PretrainSettings, listener: Listener, held: ExitStack) -> None:
-    """What the stages need, and the right to write; nothing is written for an input that cannot be used."""
+def _check_alike(settings: PretrainSettings, world: World) -> None:
+    """Raises `ConfigurationMismatchError` where a rank has other settings: it would learn other things, or wait for ever."""
+    own = shared_settings(settings)
+
+    def differ(first: str) -> ConfigurationMismatchError:
+        theirs = parse_json(first.encode(), "the first rank's settings", "")
+        differences = configuration_differences(theirs, own)
+        return ConfigurationMismatchError(
+            f"rank {world.rank} has other settings than the first rank (first -> this): {'; '.join(differences)}",
+            "Give all ranks the same command and the same file.",
+        )
+
+    world.agree(canonical_json(own).decode(), differ)
+
+
+def _prepare(settings: PretrainSettings, resume: str, listener: Listener, held: ExitStack) -> str:
+    """Make ready what the stages need. Returns the name of the checkpoint to go on from, "" for none.
+
+    Nothing is written for an input that cannot be used, nor without the right to write.
+    """
     store = Store.at(settings.output)
+    tuned = _check_resume(settings, resume)
     first = None if store.exists(f"{INITIAL}/{MODEL}") else initial_model(settings, listener.say)
     try:
         with output_errors(store):
             held.enter_context(hold_lock(store, "pretrain"))
-            store_settings(store, settings)
+        chosen = _chosen(settings, resume, listener)
+        with output_errors(store):
+            if chosen:
+                _go_back(Path(settings.output), chosen)
+            for line in tuned:
+                listener.say(f"changed from here on: {line}")
+            store_settings(store, settings, {"from": chosen, "differences": tuned} if tuned else None)
             if first is not None:
                 save_model(store.path(INITIAL), first)
     except (NotADirectoryError, FileExistsError) as error:
         raise OutputError(f"{store.root} is no folder", "Give another output.") from error
+    return chosen
 
 
-def _chosen(settings: PretrainSettings, resume: str, listener: Listener) -> str:
-    """The name of the checkpoint to go on from, "" for none."""
-    output, store = Path(settings.output), Store.at(settings.output)
+def _check_resume(settings: PretrainSettings, resume: str) -> list[str]:
+    """Whether the output can be gone on with as `resume` says; the settings that differ from then on."""
+    output = Path(settings.output)
     if resume == NEVER:
         if any((output / name).exists() for name in (SETTINGS_FILE, INITIAL, LOG, FOLDER)):
             raise InputError(f"{output} holds a run already", "Give another output, or --resume auto to go on.")
-        return ""
-    check_same_run(store, settings)
+        return []
     if resume == AUTO:
-        pending = (stage.stage for stage in settings.stages if not (stage_folder(settings, stage) / MODEL).exists())
-        found = newest_checkpoint(output, next(pending, 0), listener.say)
-        return found.folder.name if found else ""
+        return check_same_run(Store.at(output), settings)
     folder = Path(resume)
     if folder.name not in names(output) or folder.resolve().parent != (output / FOLDER).resolve():
         known = ", ".join(names(output)) or "none"
         raise InputError(f"{resume} is no checkpoint of {output}", f"It has {known}. Choose one, auto or never.")
-    return open_checkpoint(folder).folder.name
+    return check_same_run(Store.at(output), settings, tuned_from=stage_and_step(folder.name)[0])
+
+
+def _chosen(settings: PretrainSettings, resume: str, listener: Listener) -> str:
+    """The name of the checkpoint to go on from, which is sound, "" for none."""
+    if resume == NEVER:
+        return ""
+    output = Path(settings.output)
+    if resume == AUTO:
+        pending = (stage.stage for stage in settings.stages if not (stage_folder(settings, stage) / MODEL).exists())
+        found = newest_checkpoint(output, next(pending, 0), listener.say)
+        return found.folder.name if found else ""
+    return open_checkpoint(output / FOLDER / Path(resume).name).folder.name
+
+
+def _go_back(output: Path, name: str) -> None:
+    """Remove what was made after a checkpoint. In this order: a run that is stopped here goes on from no earlier place."""
+    for stage in (2, 1):
+        if stage >= stage_and_step(name)[0]:
+            Store.at(output).remove(f"stage-{stage}/{MODEL}")
+    remove_after(output, name)
 
 
 def _run_stage(
@@ -134,14 +188,5 @@ def _run_stage(
         if world.leads:
             folder = stage_folder(settings, stage)
             with output_errors(Store.at(settings.output)):
-                save_model(folder, _with_weights(before, learned), replace=True)
+                save_model(folder, with_learned(before, learned), replace=True)
             listener.say(f"stage {stage.stage} is done: {folder}")
-
-
-def _with_weights(before: Path, learned: dict[str, Tensor]) -> SavedModel:
-    """The model that a stage began with, with what it learned; the rest as it was, in float32."""
-    saved = load_model(before)
-    weights = saved.model.state_dict()
-    weights |= {name: value.reshape(weights[name].shape) for name, value in learned.items()}
-    saved.model.load_state_dict(weights)
-    return saved

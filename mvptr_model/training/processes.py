@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -26,8 +26,6 @@ _LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 #: What gloo says of a rank that is no longer there.
 _BROKEN = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo/transport")
-#: Bytes that a rank may tell the others.
-_TOLD_BYTES = 2000
 
 
 class StoppedError(MvptrError):
@@ -72,13 +70,23 @@ class World:
         self.most(0)
 
     def told(self, text: str, rank: int = 0) -> str:
-        """What one rank says, on every rank; what the others say is not heard. Cut at the end where it is long."""
-        said = torch.zeros(_TOLD_BYTES, dtype=torch.uint8)
-        if self.rank == rank:
-            data = text.encode()[:_TOLD_BYTES]
-            said[: len(data)] = torch.tensor(list(data), dtype=torch.uint8)
-        dist.broadcast(said, rank)
-        return bytes(said.tolist()).rstrip(b"\0").decode(errors="ignore")
+        """What one rank says, on every rank; what the others say is not heard."""
+        data = text.encode(errors="replace") if self.rank == rank else b""  # names of files may be no Unicode
+        length = torch.tensor(len(data))
+        dist.broadcast(length, rank)
+        said = torch.zeros(int(length), dtype=torch.uint8)
+        if data:
+            said[:] = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        if len(said):
+            dist.broadcast(said, rank)
+        return said.numpy().tobytes().decode()
+
+    def agree(self, text: str, differ: Callable[[str], MvptrError]) -> None:
+        """Raises `differ(first)` where a rank's text is not the `first` rank's, on all ranks as `together` does."""
+        first = self.told(text)
+        with self.together():
+            if text != first:
+                raise differ(first)
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -25,11 +25,16 @@ from mvptr_model.stream.settings import OrderSettings
 
 #: Sizes of the embedding table: the vocabularies of word pieces and phrases decide them, not a setting.
 ROWS = ("word_rows", "phrase_rows")
+#: The largest of numbers that are kept in 64 bits.
+_MOST = (1 << 63) - 1
+#: The largest power of two in float32, as which fp16's losses are scaled.
+_MOST_POWER = 127
 
 
-def _check_least(name: str, value: int | None, least: int) -> None:
-    if type(value) is not int or value < least:
-        raise InputError(f"{name} is {value!r}", f"Give a whole number from {least}.")
+def _check_least(name: str, value: int | None, least: int, most: int = _MOST) -> None:
+    if type(value) is not int or not least <= value <= most:
+        bound = f" to {most:,}" if type(value) is int and value > most else ""
+        raise InputError(f"{name} is {value!r}", f"Give a whole number from {least}{bound}.")
 
 
 def _check_range(name: str, value: float, lowest: float, highest: float) -> None:
@@ -44,8 +49,9 @@ def _check_choice(name: str, value: int, known: tuple[int, ...]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InitialSettings:
-    """The weights to begin with, one of: a BERT (`bert`: a hub name or a directory), a saved model (`model`: a folder), fresh
-    ones with a word-piece vocabulary (`word_pieces`: a file such as BERT's vocab.txt, as `train-word-pieces` writes)."""
+    """The weights to begin with, one of: a BERT (`bert`: a hub name or a directory), a saved model (`model`: a folder; a
+    run's checkpoint is one, too), fresh ones with a word-piece vocabulary (`word_pieces`: a file such as BERT's vocab.txt, as
+    `train-word-pieces` writes)."""
 
     bert: str | None = None
     model: str | None = None
@@ -110,10 +116,12 @@ class BatchSettings:
     prefetch_bytes: int = PREFETCH_BYTES
 
     def __post_init__(self) -> None:
-        for name in ("accumulation", "global_batch"):
+        for name in ("accumulation", "global_batch", "canonical_streams", "block_shards"):
             _check_least(name, getattr(self, name), 1)
         for name in ("max_faults", "workers", "prefetch_bytes"):
             _check_least(name, getattr(self, name), 0)
+        for weight in self.weights or ():
+            _check_range("weights", weight, 0, math.inf)
         self.order(seed=0)
 
     def order(self, seed: int) -> OrderSettings:
@@ -152,7 +160,8 @@ class OptimizerSettings:
 
     def __post_init__(self) -> None:
         for beta in self.betas:
-            _check_range("betas", beta, 0, 1)
+            if not 0 <= beta < 1:
+                raise InputError(f"betas has {beta!r}", "Give numbers from 0 and below 1.")
         for name in ("epsilon", "weight_decay", "clipping"):
             _check_range(name, getattr(self, name), 0, math.inf)
 
@@ -173,8 +182,10 @@ class PrecisionSettings:
     min_scale: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (("initial_scale_power", 0), ("scale_window", 1), ("hysteresis", 1), ("min_scale", 1)):
-            _check_least(name, getattr(self, name), least)
+        _check_least("initial_scale_power", self.initial_scale_power, 0, _MOST_POWER)
+        for name in ("scale_window", "hysteresis"):
+            _check_least(name, getattr(self, name), 1)
+        _check_least("min_scale", self.min_scale, 1, 1 << min(self.initial_scale_power, 62))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

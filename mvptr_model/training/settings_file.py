@@ -7,35 +7,29 @@ What is not given has its default. A key that there is not is refused, and the k
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-import yaml
 
 from mvptr_data.dataset.fields import configuration_differences
 from mvptr_data.errors import ConfigurationMismatchError, FormatVersionError, InputError
 from mvptr_data.storage import Store
 from mvptr_model.configuration import PRESETS
 from mvptr_model.training.settings import InitialSettings, PretrainSettings, StageSettings
+from mvptr_model.training.yaml_values import yaml_value
 
 SETTINGS_VERSION = 1
 SETTINGS_FILE = "settings.json"
 
 #: Bytes that a file of settings may have.
 _MOST_BYTES = 1 << 20
+#: What ranks of a run may have otherwise: where the data sets are, and how each reads them.
+_OWN = ("data", "batches.workers", "batches.prefetch_bytes")
+#: What may be otherwise after a checkpoint that was named, so that a run which diverged can be mended; of stages, too.
+_TUNED, _TUNED_STAGE = ("optimizer.clipping", "optimizer.weight_decay"), ("learning_rate", "warm_up")
 #: What a resumed run may have otherwise: none of it decides a weight. Data sets are known by their digests, not their place.
 _FREE = ("data", "output", "log", "checkpoints", "batches.workers", "batches.prefetch_bytes", "batches.max_faults")
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 1e-4 and 2e8 as numbers, as YAML 1.2 does and PyYAML does not."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(?:\.[0-9]*)?[eE][-+]?[0-9]+"), list("-+0123456789")
-)
 
 
 def read_settings(path: str, overrides: Sequence[str] = ()) -> PretrainSettings:
@@ -43,7 +37,7 @@ def read_settings(path: str, overrides: Sequence[str] = ()) -> PretrainSettings:
 
     Raises `InputError`.
     """
-    given = _loaded(_read(path), path)
+    given = yaml_value(_read(path), path)
     if not isinstance(given, dict):
         raise InputError(f"{path} has no settings", "Give `key: value` lines, such as `data: [coco]`.")
     return settings_of(given, *map(_override, overrides))
@@ -56,7 +50,7 @@ def settings_of(*given: Mapping[str, Any]) -> PretrainSettings:
         values = _merged(values, one, "")
     if values["inputs"]["preset"] is None:  # as the model's, unless it was chosen
         preset = values["model"].get("preset")
-        values["inputs"]["preset"] = preset if preset in PRESETS else "paper"
+        values["inputs"]["preset"] = preset if preset in list(PRESETS) else "paper"
     try:
         return msgspec.convert(values, PretrainSettings, strict=False)
     except msgspec.ValidationError as error:
@@ -70,20 +64,31 @@ def resolved(settings: PretrainSettings) -> dict[str, Any]:
     return found
 
 
-def store_settings(store: Store, settings: PretrainSettings) -> None:
-    """Write `settings.json` into a run's folder."""
-    store.write_json(SETTINGS_FILE, {"version": SETTINGS_VERSION, **resolved(settings)})
+def shared_settings(settings: PretrainSettings) -> dict[str, Any]:
+    """What all ranks of a run must have alike, by dotted keys."""
+    return _flat(resolved(settings), _OWN)
 
 
-def check_same_run(store: Store, settings: PretrainSettings) -> None:
+def store_settings(store: Store, settings: PretrainSettings, changed: Mapping[str, Any] | None = None) -> None:
+    """Write `settings.json` into a run's folder; `changed` is added to what it says under `changes`."""
+    earlier = store.read_json(SETTINGS_FILE).get("changes", []) if store.exists(SETTINGS_FILE) else []
+    changes = [*earlier, changed] if changed else earlier
+    values = {"version": SETTINGS_VERSION, **resolved(settings)}
+    store.write_json(SETTINGS_FILE, values | ({"changes": changes} if changes else {}))
+
+
+def check_same_run(store: Store, settings: PretrainSettings, *, tuned_from: int | None = None) -> list[str]:
     """Raises `ConfigurationMismatchError` with the difference where the run in a folder has other settings.
 
-    Those that decide no weight may differ, and a later stage may be added. Raises `FormatVersionError`, `DamagedFileError`.
+    Those that decide no weight may differ, and a later stage may be added. `tuned_from`: learning rate and warm-up of this stage
+    and later ones may differ, too, and clipping and weight decay; returns how they do. Raises `FormatVersionError`,
+    `DamagedFileError`.
     """
     try:
         stored = store.read_json(SETTINGS_FILE)
     except FileNotFoundError:
-        return
+        return []
+    stored.pop("changes", None)
     version = stored.pop("version", None)
     if version != SETTINGS_VERSION:
         raise FormatVersionError(
@@ -93,22 +98,39 @@ def check_same_run(store: Store, settings: PretrainSettings) -> None:
     asked = resolved(settings)
     if isinstance(stored.get("stages"), list):
         asked["stages"] = asked["stages"][: max(len(stored["stages"]), 1)]
-    differences = configuration_differences(_deciding(stored), _deciding(asked))
-    if differences:
+    differences = configuration_differences(_flat(stored, _FREE), _flat(asked, _FREE))
+    refused = differences
+    if tuned_from is not None:
+        refused = configuration_differences(_untuned(stored, tuned_from), _untuned(asked, tuned_from))
+    if refused:
         raise ConfigurationMismatchError(
-            f"{store.root} holds a run with other settings (stored -> asked): {'; '.join(differences)}",
+            f"{store.root} holds a run with other settings (stored -> asked): {'; '.join(refused)}",
             "Go on with the stored settings, or give another output.",
         )
+    return differences
 
 
-def _deciding(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that decide what is learned, by their dotted keys."""
+def _untuned(values: Mapping[str, Any], stage: int) -> dict[str, Any]:
+    """The settings that decide what is learned, but for those that may be tuned from this stage on."""
+    found = _flat(values, (*_FREE, *_TUNED))
+    stages = found.get("stages")
+    if isinstance(stages, list):
+        found["stages"] = [
+            {name: value for name, value in one.items() if name not in _TUNED_STAGE or one.get("stage", 0) < stage}
+            for one in stages
+            if isinstance(one, dict)
+        ]
+    return found
+
+
+def _flat(values: Mapping[str, Any], without: Sequence[str]) -> dict[str, Any]:
+    """Settings by their dotted keys, `without` some of these."""
     found: dict[str, Any] = {}
-    pending = [(name, value) for name, value in values.items() if name not in _FREE]
+    pending = [(name, value) for name, value in values.items() if name not in without]
     while pending:
         path, value = pending.pop()
         if isinstance(value, dict) and value:
-            pending += [(f"{path}.{name}", inner) for name, inner in value.items() if f"{path}.{name}" not in _FREE]
+            pending += [(f"{path}.{name}", inner) for name, inner in value.items() if f"{path}.{name}" not in without]
         else:
             found[path] = value
     return found
@@ -128,8 +150,8 @@ def _merged(known: Mapping[str, Any], given: Any, path: str) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise InputError(f"{path or 'the file'} is {given!r}", f"Give some of {', '.join(known)}.")
     values = dict(known)
-    for name, value in given.items():
-        where = f"{path}.{name}" if path else str(name)
+    for name, value in ((str(key), value) for key, value in given.items()):  # YAML reads 0 as a number
+        where = f"{path}.{name}" if path else name
         if name not in known:
             raise InputError(
                 f"there is no setting {where}", f"Known{f' in {path}' if path else ''}: {', '.join(known)}."
@@ -138,7 +160,7 @@ def _merged(known: Mapping[str, Any], given: Any, path: str) -> dict[str, Any]:
             values[name] = _merged_stages(values[name], value)
         elif name == "initial":  # naming a source replaces another one
             values[name] = _merged(dict.fromkeys(known[name]), value, where)
-        elif name == "model" and isinstance(value, Mapping):  # its keys are known to `ModelConfiguration`
+        elif where == "model" and isinstance(value, Mapping):  # its keys are known to `ModelConfiguration`
             values[name] = {**values[name], **value}
         elif isinstance(known[name], dict):
             values[name] = _merged(known[name], value, where)
@@ -161,17 +183,10 @@ def _override(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not all(key.split(".")):
         raise InputError(f"{text!r} changes no setting", "Write key=value, such as batches.global_batch=256.")
-    found = _loaded(value, text)
+    found = yaml_value(value, text)
     for name in reversed(key.split(".")):
         found = {name: found}
     return found
-
-
-def _loaded(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)  # a SafeLoader
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise InputError(f"{where} is not YAML ({' '.join(str(error).split())})", "Mend the line it names.") from error
 
 
 def _read(path: str) -> str:

@@ -13,15 +13,16 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import astuple
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
-from mvptr_data.errors import MvptrError
+from mvptr_data.errors import ConfigurationMismatchError, MvptrError
 from mvptr_model.batch import Batch
 from mvptr_model.flops import batch_flops, peak_flops
 from mvptr_model.inputs import Collator
@@ -30,10 +31,11 @@ from mvptr_model.stream import keyed
 from mvptr_model.stream.batches import StreamSpec
 from mvptr_model.stream.loader import StreamLoader
 from mvptr_model.training import engine as engines
-from mvptr_model.training.checkpoints import Checkpoint, Place, load_checkpoint, needs_universal, save_checkpoint
+from mvptr_model.training.checkpoint_engine import load_checkpoint, needs_universal, save_checkpoint
+from mvptr_model.training.checkpoints import Checkpoint, Place, way_back
 from mvptr_model.training.learned import learned_names
 from mvptr_model.training.log import Listener, RunLog, finite
-from mvptr_model.training.measures import Counts, Rates, StepValues, not_finite, temperature
+from mvptr_model.training.measures import Counts, Rates, StepValues, not_finite, shares, temperature
 from mvptr_model.training.processes import StoppedError, StopRequest, World
 from mvptr_model.training.schedule import learning_rate
 from mvptr_model.training.settings import PretrainSettings, StageSettings
@@ -61,6 +63,14 @@ class StageRun:
         self._parts = settings.batches.accumulation
         with world.together():
             self._loader = self._open_stream(start)
+        world.agree(
+            self._loader.order.digest,
+            lambda first: ConfigurationMismatchError(
+                f"rank {world.rank} reads other data than the first rank (digest of their order "
+                f"{self._loader.order.digest[:12]}, not {first[:12]})",
+                "Give all ranks the same data sets.",
+            ),
+        )
         self._batches = self._loader.order.batches
         self.steps = stage.length(self._batches)
         names = learned_names(start.model.configuration, stage.stage, dict(start.model.named_parameters()))
@@ -81,31 +91,30 @@ class StageRun:
         Raises `StoppedError` after a checkpoint where a signal asked for it, and `MvptrError` for what ended the run.
         """
         log = None
-        if self._world.leads:
-            log = RunLog(self._output, self._stage.stage, self.done, tensorboard=self._settings.log.tensorboard)
-            self._listener.begin(self._stage.stage, self.done, self.steps)
-        rates, saved = Rates(), time.monotonic()
-        try:
-            with closing(self._global_batches()) as batches:
-                while self.done < self.steps:
-                    record, due, stop = self._step(batches, rates, self._due(saved), request)
-                    self.done += 1
-                    if log is not None and record:
-                        log.write(record)
-                        self._listener.step(record)
-                    if self.done < self.steps and (due or stop):
-                        began = time.perf_counter()
-                        folder = self._save(log)
-                        saved = time.monotonic()
-                        rates.pause(time.perf_counter() - began)
-                        if stop:
-                            raise stopped(stop, f"saved {folder}")
+        with ExitStack() as ending:  # all of which is done, whatever fails
+            ending.callback(self._engine.destroy)
+            if self._world.leads:
+                log = RunLog(self._output, self._stage.stage, self.done, tensorboard=self._settings.log.tensorboard)
+                ending.callback(log.close)
+                self._listener.begin(self._stage.stage, self.done, self.steps)
+                ending.callback(self._listener.end)
+            batches = ending.enter_context(closing(self._global_batches()))
+            rates, saved = Rates(), time.monotonic()
+            while self.done < self.steps:
+                record, due, stop = self._step(batches, rates, self._due(saved), request)
+                self.done += 1
+                if log is not None and record:
+                    log.write(record)
+                    self._listener.step(record)
+                if self.done < self.steps and (due or stop):
+                    began = time.perf_counter()
+                    folder = self._save(log)
+                    saved = time.monotonic()
+                    rates.pause(time.perf_counter() - began)
+                    if stop:
+                        raise stopped(stop, f"saved {folder}")
+            self._sync(log)
             return engines.full_weights(self._engine, kept=self._world.leads)
-        finally:
-            if log is not None:
-                log.close()
-                self._listener.end()
-            self._engine.destroy()
 
     def _open_stream(self, start: SavedModel) -> StreamLoader:
         batches = self._settings.batches
@@ -144,22 +153,23 @@ class StageRun:
         began = time.perf_counter()
         with self._world.together():
             parts = next(batches)
-            waited = time.perf_counter() - began
+            waits = [0.0] * self._world.size
+            waits[self._world.rank] = time.perf_counter() - began
         rate = learning_rate(self._stage, self.done, self.steps)
         engines.set_learning_rate(self._engine, rate)
         scale = engines.loss_scale(self._engine)
         values = StepValues()
         norm, overflow = 0.0, False
-        for part, batch in enumerate(parts):
-            norm, overflow = self._pass(values, batch, self.done * self._parts + part)
+        for part, (batch, share) in enumerate(zip(parts, self._shares(parts), strict=True)):
+            norm, overflow = self._pass(values, batch, self.done * self._parts + part, share)
         own = values.numbers()
-        counts = astuple(Counts.of(parts, self._flops(parts), waited))
+        counts = astuple(Counts.of(parts, self._flops(parts)))
         asked = (len(self._loader.faults), due and self._world.leads, request.number > 0)
-        summed = self._world.total([*own, *counts, *asked])
-        found = values.record([number / self._world.size for number in summed[: len(own)]])
-        faults, save, stop = summed[-len(asked) :]
+        summed = iter(self._world.total([*own, *counts, *waits, *asked]))
+        found = values.record([number / self._world.size for number in islice(summed, len(own))])
         self._check(found, norm, overflow)
-        rates.add(summed[len(own) : -len(asked)])
+        rates.add(list(islice(summed, len(counts))), list(islice(summed, len(waits))))
+        faults, save, stop = summed
         number = self._world.most(request.number) if stop else 0
         if (self.done + 1) % self._settings.log.steps and self.done + 1 < self.steps:
             return {}, save > 0, number
@@ -184,17 +194,23 @@ class StageRun:
         allowed = overflow and self._engine.fp16_enabled()
         fault = not_finite(found, norm, overflow_allowed=allowed, stage=self._stage.stage, step=self.done + 1)
         if fault is not None:
+            fault.mend = way_back(self._output)
             with self._world.together():  # all know; one says it
                 raise fault
 
-    def _pass(self, values: StepValues, batch: Batch, forward: int) -> tuple[float, bool]:
+    def _shares(self, parts: list[Batch]) -> list[float]:
+        """As `shares`. The ranks are asked only where there are several parts, for one is the whole."""
+        weights = [float(batch.weights.sum()) for batch in parts]
+        return shares(self._world.total(weights)) if len(parts) > 1 else [1.0]
+
+    def _pass(self, values: StepValues, batch: Batch, forward: int, share: float) -> tuple[float, bool]:
         """Forward and backward of one part, number `forward` of the stage. Returns what `engines.step` does."""
         torch.manual_seed(keyed.key("dropout", self._seed, forward, self._world.rank) >> 1)
         outcome = self._engine(
             batch.to(self._world.device, non_blocking=True), stage=self._stage.stage, seed=self._seed, step=forward
         )
-        values.add(outcome, self._parts)
-        self._engine.backward(outcome.total)
+        values.add(outcome, self._parts, share)
+        self._engine.backward(outcome.total * share)
         try:
             return engines.step(self._engine, self._settings)
         except MvptrError as fault:
@@ -215,10 +231,13 @@ class StageRun:
         by_step = checkpoints.steps is not None and (self.done + 1) % checkpoints.steps == 0
         return by_step or (checkpoints.minutes is not None and time.monotonic() - saved >= 60 * checkpoints.minutes)
 
-    def _save(self, log: RunLog | None) -> Path:
+    def _sync(self, log: RunLog | None) -> None:
         with self._world.together():
             if log is not None:
                 log.sync()
+
+    def _save(self, log: RunLog | None) -> Path:
+        self._sync(log)
         place = Place(
             stage=self._stage.stage,
             step=self.done,

@@ -5,7 +5,8 @@
 #   sbatch --nodes 4 slurm-pretrain.sh paper.yaml ...
 #
 # Two minutes before its time is up the job is told: the run saves a checkpoint and ends, and the job queues again. It also does
-# so after a node failed. `--resume auto`, the default, goes on from the newest sound checkpoint, also on another number of nodes.
+# so after a node failed. `--resume auto`, the default, goes on from the newest sound checkpoint, also on another number of nodes;
+# another --resume counts when the job starts first, and auto when it was queued again.
 #SBATCH --job-name=mvptr-train
 #SBATCH --partition=gpu
 #SBATCH --nodes=2
@@ -20,8 +21,11 @@
 #SBATCH --output=slurm-%j.out
 set -euo pipefail
 
-config=${1:?usage: sbatch slurm-pretrain.sh CONFIG.yaml [KEY=VALUE ...]}
+config=${1:?usage: sbatch slurm-pretrain.sh CONFIG.yaml [KEY=VALUE ...] [--resume CHECKPOINT]}
 shift
+if [[ ${SLURM_RESTART_COUNT:-0} -gt 0 ]]; then
+    set -- "$@" --resume auto # the last one counts
+fi
 
 # The signal reaches this shell alone, which tells the ranks. torchrun waits so long for them before it kills.
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=110
@@ -33,7 +37,7 @@ trap 'told=1; scancel --signal=TERM "$SLURM_JOB_ID"' TERM
 srun --kill-on-bad-exit=1 torchrun \
     --nnodes "$SLURM_NNODES" --nproc-per-node 8 \
     --rdzv-id "$SLURM_JOB_ID" --rdzv-backend c10d --rdzv-endpoint "${nodes%%$'\n'*}:29500" \
-    --no-python mvptr-train pretrain "$config" "$@" --resume auto &
+    --no-python mvptr-train pretrain "$config" "$@" &
 run=$!
 code=0
 wait "$run" || code=$?

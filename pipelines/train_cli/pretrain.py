@@ -15,7 +15,8 @@ import click
     default="auto",
     show_default=True,
     metavar="auto|never|CHECKPOINT",
-    help="Go on from the newest sound checkpoint in the output; begin anew, in an empty output; or go on from this one.",
+    help="Go on from the newest sound checkpoint in the output; begin anew, in an empty output; or go back to this one, and "
+    "remove what was made after it: learning_rate, warm_up, clipping and weight_decay may then differ.",
 )
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.pass_context
@@ -29,6 +30,7 @@ def pretrain_command(ctx: click.Context, config: str, changes: tuple[str, ...], 
     \b
     Examples:
       mvptr-train pretrain paper.yaml output=runs/small batches.global_batch=64 stages.0.epochs=1
+      mvptr-train pretrain paper.yaml --resume runs/paper/checkpoints/stage-1-step-00009000 stages.0.learning_rate=5e-5
       torchrun --nproc-per-node 8 --no-python mvptr-train pretrain paper.yaml
       deepspeed --no_python mvptr-train pretrain paper.yaml
     """
@@ -46,8 +48,8 @@ def pretrain_command(ctx: click.Context, config: str, changes: tuple[str, ...], 
     try:
         settings = read_settings(config, changes)
     except MvptrError:
-        if rank:
-            ctx.exit(1)  # the first rank says it
+        if int(os.environ.get("LOCAL_RANK", "0")):
+            ctx.exit(1)  # the first rank of each machine says it: the file may be missing on one
         raise
     if not torch.cuda.is_available():
         keep_freed_memory()

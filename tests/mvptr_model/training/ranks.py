@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import random
 import signal
 import socket
 import sys
@@ -29,6 +31,8 @@ def _rank(rank: int, world: int, port: int, given: dict[str, Any], resume: str, 
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     descriptor = os.open(f"{errors}/rank-{rank}.txt", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     os.dup2(descriptor, 2)
+    # The server that forked this one may have been started by a loader's workers, which hear no signals.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
     import torch
 
     from mvptr_data.errors import MvptrError
@@ -43,21 +47,39 @@ def _rank(rank: int, world: int, port: int, given: dict[str, Any], resume: str, 
     except StoppedError as stop:
         sys.exit(stop.exit_code)
     except MvptrError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        Path(f"{errors}/rank-{rank}.said").write_text(f"{type(error).__name__}: {error}")
         sys.exit(1)
 
 
-class Ranks:
-    """`world` processes that run `given` settings; what they say as errors goes into `folder`."""
+def free_port() -> int:
+    """One that nobody is given by chance before it is used: below those that the system deals out."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
 
-    def __init__(self, world: int, given: dict[str, Any], folder: Path, resume: str = "auto") -> None:
+
+class Ranks:
+    """`world` processes that run `given` settings, all but the first those of `others`, if given; what they say as errors goes
+    into `folder`."""
+
+    def __init__(
+        self,
+        world: int,
+        given: dict[str, Any],
+        folder: Path,
+        resume: str = "auto",
+        others: dict[str, Any] | None = None,
+    ) -> None:
         folder.mkdir(exist_ok=True)
         self._folder, self._output = folder, Path(given["output"])
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        for earlier in folder.glob("*.said"):
+            earlier.unlink()
+        port = free_port()
         self.processes: list[BaseProcess] = [
-            _SERVER.Process(target=_rank, args=(rank, world, port, given, resume, str(folder))) for rank in range(world)
+            _SERVER.Process(target=_rank, args=(rank, world, port, (rank and others) or given, resume, str(folder)))
+            for rank in range(world)
         ]
         for process in self.processes:
             process.start()
@@ -70,8 +92,9 @@ class Ranks:
         return [process.exitcode for process in self.processes]
 
     def said(self, rank: int) -> str:
-        """What a rank wrote to standard error."""
-        return (self._folder / f"rank-{rank}.txt").read_text()
+        """The error that a rank ended with, or what it wrote to standard error: on some machines libraries warn there."""
+        said, written = (self._folder / f"rank-{rank}.{kind}" for kind in ("said", "txt"))
+        return (said if said.exists() else written).read_text()
 
     def until(self, happened: Callable[[], bool]) -> None:
         """Wait for something, or for the run's end."""

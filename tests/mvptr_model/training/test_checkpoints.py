@@ -11,7 +11,13 @@ import pytest
 
 from mvptr_data.errors import DamagedFileError, FormatVersionError, InputError, OutputError
 from mvptr_data.storage import Store
-from mvptr_model.training.checkpoints import names, newest_checkpoint, open_checkpoint
+from mvptr_model.training.checkpoints import (
+    names,
+    newest_checkpoint,
+    open_checkpoint,
+    remove_after,
+    remove_oldest,
+)
 from mvptr_model.training.pretrain import pretrain
 from mvptr_model.training.processes import StoppedError
 from tests.mvptr_model.training.conftest import Settings
@@ -72,9 +78,24 @@ def test_names_are_in_the_order_of_the_run(tmp_path: Path) -> None:
     found = [name.removeprefix("stage-") for name in names(tmp_path)]
     assert found == ["1-step-00000009", "1-step-00000010", "1-step-123456789", "2-step-00000001"]
     said: list[str] = []
-    assert newest_checkpoint(tmp_path, 1, said.append) is None
+    with pytest.raises(DamagedFileError, match="none of the 3 checkpoints of stage 1"):
+        newest_checkpoint(tmp_path, 1, said.append)
     assert len(said) == 3
     assert names(tmp_path / "nowhere") == []
+    assert newest_checkpoint(tmp_path / "nowhere", 1, said.append) is None
+
+
+def test_the_one_just_written_is_never_removed(tmp_path: Path) -> None:
+    def left(keep: int) -> list[int]:
+        for step in (4, 5, 6, 7):
+            (tmp_path / "checkpoints" / f"stage-1-step-{step:08d}").mkdir(parents=True, exist_ok=True)
+        remove_oldest(tmp_path, "stage-1-step-00000005", keep)
+        return [int(name[-1]) for name in names(tmp_path)]
+
+    assert [left(keep) for keep in (1, 2, 5)] == [[5, 6, 7], [4, 5, 6, 7], [4, 5, 6, 7]]
+    remove_after(tmp_path, "stage-1-step-00000005")
+    assert [int(name[-1]) for name in names(tmp_path)] == [4, 5]
+    assert not list((tmp_path / "checkpoints").glob(".*"))
 
 
 def test_a_full_disk_ends_the_run_with_the_last_checkpoint(small: Settings) -> None:
@@ -86,10 +107,13 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint(small: Settings) -> N
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
 
     try:
-        with pytest.raises(OutputError, match="cannot write to"):
+        with pytest.raises(
+            OutputError, match=r"cannot write to .*: File too large. Make room there; --resume auto goes on"
+        ):
             pretrain(settings, listener=Heard({(1, 3): fill}))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list((Path(settings.output) / "checkpoints").glob(".*"))
     assert names(Path(settings.output)) == ["stage-1-step-00000002"]
     pretrain(settings)
     assert places(settings.output) == [(1, step) for step in range(1, 7)]

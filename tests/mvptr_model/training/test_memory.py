@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +26,7 @@ from mvptr_model.training.settings import (
     ZeroSettings,
 )
 from tests.mvptr_model.random_batches import random_batch, small_configuration
+from tests.mvptr_model.training.ranks import free_port
 
 #: So many bytes are the model's that nothing else counts.
 WIDE = {"hidden_size": 128, "heads": 4, "feed_forward_size": 256}
@@ -128,10 +128,7 @@ def test_two_ranks_share_what_is_planned(precision: str, zero: int) -> None:
         "import json; from tests.mvptr_model.training.test_memory import measured;"
         f"print(json.dumps(measured({precision!r}, {zero})))"
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": str(root)}
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "PYTHONPATH": str(root)}
     running = [
         subprocess.Popen(
             [sys.executable, "-c", code],

@@ -211,7 +211,7 @@ def test_fp16_overflow_is_normal_until_the_scale_can_fall_no_further(small: Sett
     assert scales[0] == 2.0**24 and scales[-1] < scales[0]
     for zero in (0, 2):
         stuck = small(f"stuck-{zero}", stages=stages, precision=scale | {"min_scale": 2**24}, zero={"stage": zero})
-        with pytest.raises(MvptrError, match="overflow float16 even at the least loss scale"):
+        with pytest.raises(MvptrError, match=r"overflow float16 even at the least loss scale.*lower learning_rate"):
             pretrain(stuck)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.synthetic import write_data_set
 from mvptr_model.training.checkpoints import names
 from tests.mvptr_model.training.conftest import Given
 from tests.mvptr_model.training.curve import curve, places, weights
@@ -43,7 +45,7 @@ def test_one_rank_goes_on_where_two_stopped(given: Given, tmp_path: Path) -> Non
     model = {**given()["model"], "dropout": 0.0, "attention_dropout": 0.0}
     two, one = given("two", model=model), given("one", model=model)
     run(2, two, tmp_path / "errors")
-    for lines, world in ((3, 2), (10, 1)):
+    for lines, world in ((3, 2), (8, 1)):
         ranks = Ranks(world, one, tmp_path / "errors")
         ranks.until_lines(lines)
         process = ranks.processes[-1]
@@ -77,6 +79,31 @@ def test_a_lost_rank_ends_the_other(given: Given, tmp_path: Path) -> None:
     os.kill(lost.pid, signal.SIGKILL)
     assert ranks.wait() == [1, -signal.SIGKILL]
     assert ranks.said(0).startswith("ToldError: another rank has ended")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seed": 1}, "seed: 0 -> 1"),
+        ({"stages": [{"stage": 1, "steps": 9, "learning_rate": 1e-4}]}, "stages: "),
+        ({"checkpoints": {"minutes": None, "steps": 1}}, "checkpoints.steps: None -> 1"),
+        ({"data": "other"}, "rank 1 reads other data than the first rank"),
+    ],
+)
+def test_ranks_with_other_settings_or_data_are_refused(
+    given: Given, shards: Path, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    if "data" in change:
+        write_data_set(str(tmp_path / "other"), 60, regions=6, per_shard=12)
+        manifests = [json.loads((root / "manifest.json").read_text()) for root in (shards, tmp_path / "other")]
+        assert manifests[0]["phrase_vocab"]["digest"] == manifests[1]["phrase_vocab"]["digest"]
+        change = {"data": [str(tmp_path / "other")]}
+    first = given(stages=[{"stage": 1, "steps": 4}])
+    ranks = Ranks(2, first, tmp_path / "errors", others=first | change)
+    assert ranks.wait() == [1, 1]
+    assert ranks.said(1).startswith("ConfigurationMismatchError: ") and said in ranks.said(1)
+    assert ranks.said(0).startswith("ToldError: ") and said in ranks.said(0)
+    assert not list(Path(first["output"]).glob("log.jsonl"))
 
 
 @pytest.mark.slow

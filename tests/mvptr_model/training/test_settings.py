@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mvptr_data.errors import ConfigurationMismatchError, FormatVersionError, InputError
 from mvptr_data.storage import Store
+from mvptr_model.configuration import ModelConfiguration
 from mvptr_model.training.settings import PretrainSettings, StageSettings
 from mvptr_model.training.settings_file import check_same_run, read_settings, resolved, settings_of, store_settings
 
@@ -87,12 +93,92 @@ def test_yaml_and_changes(tmp_path: Path) -> None:
         ("seed", "changes no setting"),
         ("a..b=1", "changes no setting"),
         ("seed={", "is not YAML"),
+        ("optimizer.betas=[0.9, 1.0]", "betas has 1.0. Give numbers from 0 and below 1"),
+        ("seed=9223372036854775808", "Give a whole number from 0 to 9,223,372,036,854,775,807"),
+        ("precision.initial_scale_power=128", "from 0 to 127"),
+        ("precision.min_scale=2048", "min_scale is 2048. Give a whole number from 1 to 1,024"),
+        ("batches.weights=[1, .inf]", "weights is inf"),
+        ("model.preset=[paper]", "the settings cannot be used"),
+        ("initial.model={a: 1}", r"\$.initial.model"),
+        ("checkpoints.minutes=1:30", "Expected `float | null`, got `str`"),
         ("seed=!!python/object/apply:os.system [ls]", "is not YAML"),
     ],
 )
 def test_what_cannot_be_used_is_refused(tmp_path: Path, change: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         read_settings(written(tmp_path, ""), [change])
+
+
+EXTREMES = [2**63 - 1, 2**63, 2**64, 10**400, -1, 0, 1e308, 5e-324, math.inf, math.nan, "2", "", [], [1], {}, {0: 1}]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def keys(values: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Every key of every section, with the keys above it."""
+    found = [(name, *inner) for name, value in values.items() if isinstance(value, dict) for inner in keys(value)]
+    return [(name,) for name in values] + found
+
+
+MODEL = msgspec.to_builtins(ModelConfiguration.preset("paper"))
+STAGE = msgspec.to_builtins(StageSettings(stage=1, epochs=1))
+KEYS = keys({**resolved(settings_of(LEAST)), "model": MODEL, "stages": {"0": STAGE, "1": STAGE}})
+
+
+def use(key: tuple[str, ...], value: Any) -> None:
+    """See that a value makes settings that can be stored, or is refused."""
+    for name in reversed(key):
+        value = {name: value}
+    try:
+        found = settings_of(LEAST, value)
+    except InputError:
+        return
+    values = json.loads(json.dumps(resolved(found), allow_nan=False))
+    assert settings_of(values) == found
+    assert found.stage_seed(1) != found.stage_seed(2)
+
+
+@given(st.sampled_from(KEYS), VALUES)
+@settings(max_examples=200, deadline=None)
+def test_any_value_is_a_setting_or_refused(key: tuple[str, ...], value: Any) -> None:
+    use(key, value)
+
+
+@pytest.mark.parametrize("value", EXTREMES, ids=lambda value: repr(value)[:20])
+def test_extreme_values_are_settings_or_refused(value: Any) -> None:
+    for key in KEYS:
+        use(key, value)
+
+
+def test_numbers_are_those_of_yaml_1_2(tmp_path: Path) -> None:
+    path = written(tmp_path, "stages: {0: {epochs: 010}, 1: {learning_rate: .5e-4}}\noptimizer: {clipping: 1_0.5}\n")
+    found = read_settings(
+        path, ["seed=0x1f", "batches.block_shards=0o17", "zero.bucket_size=2_000", "output=2026-11-21"]
+    )
+    assert [stage.epochs for stage in found.stages] == [10, 30]
+    assert (found.stages[1].learning_rate, found.optimizer.clipping) == (5e-5, 10.5)
+    assert (found.seed, found.batches.block_shards, found.zero.bucket_size) == (31, 15, 2000)
+    assert found.output == "2026-11-21"
+    with pytest.raises(InputError, match="Expected `int`, got `str`"):
+        read_settings(path, ["batches.global_batch=1:04"])
+
+
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    twice = "batches: {global_batch: 64}\nseed: 1\nbatches: {accumulation: 2}\n"
+    with pytest.raises(InputError, match=r"the key 'batches' is there already, in line 4 .* line 6"):
+        read_settings(written(tmp_path, twice))
+    with pytest.raises(InputError, match="the key '0' is there already"):
+        read_settings(written(tmp_path, ""), ["stages={0: {epochs: 1}, '0': {epochs: 2}}"])
+
+
+def test_aliases_are_refused(tmp_path: Path) -> None:
+    lines = [f"&a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 9)]
+    with pytest.raises(InputError, match=r"\*a0 is an alias: write out") as error:
+        read_settings(written(tmp_path, f"log: [&a0 [x], {', '.join(lines)}]\n"))
+    assert len(str(error.value)) < 500
 
 
 def test_files_that_hold_no_settings(tmp_path: Path) -> None:

@@ -76,6 +76,17 @@ def test_errors_are_one_line(config: Path, tmp_path: Path, changes: list[str], s
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("local_rank", "lines"), [("0", 1), ("1", 0)])
+def test_one_rank_of_each_machine_misses_its_file(tmp_path: Path, local_rank: str, lines: int) -> None:
+    """The first rank may have it, and say nothing."""
+    environment = {"RANK": "3", "LOCAL_RANK": local_rank}
+    done = CliRunner().invoke(
+        main, ["pretrain", str(tmp_path / "nowhere.yaml")], env=environment, catch_exceptions=False
+    )
+    assert done.exit_code == 1
+    assert len(done.stderr.splitlines()) == lines
+
+
 def test_help_shows_an_example() -> None:
     for words in ([], ["pretrain"], ["plot"]):
         shown = CliRunner().invoke(main, [*words, "--help"])
