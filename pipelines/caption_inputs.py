@@ -44,8 +44,10 @@ def identify_inputs(paths: Sequence[str]) -> list[CaptionInput]:
     """Raises `InputError` for a path where nothing is, or what cannot be read, and where two hold the same file."""
     inputs = [_identify(path) for path in paths]
     for one, other in combinations(inputs, 2):
-        for sha256 in files_of(one.counted) & files_of(other.counted):
-            first, second = (next(path for path, found in given.files if found == sha256) for given in (one, other))
+        shared = files_of(one.counted) & files_of(other.counted)
+        if shared:
+            first, sha256 = next(found for found in one.files if found[1] in shared)
+            second = next(path for path, found in other.files if found == sha256)
             raise InputError(
                 f"{first} and {second} are the same captions, which would be counted twice", "Leave one of them out."
             )
