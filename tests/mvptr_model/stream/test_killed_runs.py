@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -20,9 +22,11 @@ from mvptr_model.stream.settings import OrderSettings
 SAMPLES, KILLS = 200_000, 20
 ORDER = OrderSettings(global_batch=480, canonical_streams=8, seed=3)
 
+State = dict[str, Any] | None
+
 #: One process of a run: its ranks' parts of each batch go to one log a rank; how far it is, to a state file a process.
 PROCESS = """
-import json, os, sys
+import json, os, sys, time
 from benchmarks.synthetic import NamesOnly
 from mvptr_model.stream.batches import StreamSpec
 from mvptr_model.stream.loader import StreamLoader
@@ -38,6 +42,7 @@ if __name__ == "__main__":
         loader.load_state_dict(state)
     logs = [open(f"{folder}/rank-{rank}.txt", "w") for rank in ranks]
     for parts in zip(*loaders):
+        time.sleep(0.01)  # so that no run is at the end before it is killed
         for log, part in zip(logs, parts):
             log.write(json.dumps([name[0] for name in part.names]) + "\\n")
             log.flush()
@@ -59,16 +64,18 @@ def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
     random, state = Random(0), None
     found: list[list[str]] = []
     for _ in range(KILLS):
-        state = run_and_kill(root, folder, state, found, random, seconds=random.uniform(1, 9))
-    run_and_kill(root, folder, state, found, random, seconds=None)
+        state = run_and_kill(root, folder, state, found, random, lines=random.randrange(16))
+        assert state is None or state["epoch"] == 0, "it was at the end before it was killed"
+    run_and_kill(root, folder, state, found, random, lines=None)
     assert found == undisturbed
     assert len({name for batch in found for name in batch}) == len(undisturbed) * ORDER.global_batch
 
 
 def run_and_kill(
-    root: str, folder: Path, state: object, found: list[list[str]], random: Random, *, seconds: float | None
-) -> object:
-    """Go on from `state` until everything is killed after `seconds`; appends whole batches to `found`, returns the state."""
+    root: str, folder: Path, state: State, found: list[list[str]], random: Random, *, lines: int | None
+) -> State:
+    """Go on from `state` until everything is killed, a moment after rank 0 has logged so many lines; appends whole batches to
+    `found`, returns the state."""
     world, workers = random.choice([1, 2, 3, 4, 8]), random.randrange(4)
     processes = [[0], [1]] if world == 2 else [list(range(world))]
     if len(processes[0]) > 2:
@@ -87,10 +94,12 @@ def run_and_kill(
         )
         for ranks in processes
     ]
-    for process in running:
-        try:
-            assert process.wait(seconds) == 0 or seconds is not None
-        except subprocess.TimeoutExpired:
+    if lines is None:
+        assert [process.wait() for process in running] == [0] * len(running)
+    else:
+        wait_for(folder / "rank-0.txt", lines, running)
+        time.sleep(random.uniform(0, 0.1))
+        for process in running:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     states = [folder / f"state-{ranks[0]}.json" for ranks in processes]
@@ -102,3 +111,11 @@ def run_and_kill(
     logs = [(folder / f"rank-{rank}.txt").read_text().splitlines()[:done] for rank in range(world)]
     found += [[name for part in parts for name in json.loads(part)] for parts in zip(*logs, strict=True)]
     return saved
+
+
+def wait_for(log: Path, lines: int, running: list[subprocess.Popen[bytes]]) -> None:
+    """Until a log is there with so many lines."""
+    end = time.monotonic() + 240
+    while not log.exists() or log.read_bytes().count(b"\n") < lines:
+        assert time.monotonic() < end and all(process.poll() is None for process in running), "it has not come so far"
+        time.sleep(0.005)
