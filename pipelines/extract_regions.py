@@ -192,9 +192,5 @@ def _one_process_for_the_gpu(options: ExtractionOptions, reporter: Reporter) -> 
 def _listing(store: Store, images: str, split: str | None, root: str | None) -> Iterator[ImageRef]:
     """The listing, begun: a wrong path or an empty folder fails here, before anything is written."""
     check_unplanned(store)
-    try:
-        images.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"the path {images!r} is not UTF-8", "Rename it, or give it through a link.") from error
     listing = list_images(images, split=split, root=root)
     return chain([next(listing)], listing)

@@ -169,11 +169,6 @@ def _source(
         raise InputError(f"there is no format {form!r}", f"Known are {', '.join(FORMS)}.")
     if default_tag is not None and not default_tag.strip():
         raise InputError("the default tag has no text", "Give a word, such as object.")
-    for path in (features, predictions, sizes):
-        try:
-            (path or "").encode()
-        except UnicodeEncodeError as error:
-            raise InputError(f"the path {path!r} is not UTF-8", "Rename it, or give it through a link.") from error
     paths = [None if path is None else absolute(path) for path in (features, predictions, sizes)]
     lengths = [None if path is None else check_tsv(path) for path in paths]
     assert paths[0] is not None

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from mvptr_data.errors import InputError
 from mvptr_data.phrase_counts import join_words, split_words, word_numbers
 from mvptr_data.phrases import KINDS, PhraseVocabulary, PhraseWords, order_key
+from mvptr_data.sources.files import absolute
 from mvptr_data.storage import Store
 from pipelines.counted_vocabulary import CountedVocabulary, load_counted, vocabulary_path
 
@@ -119,8 +120,8 @@ def phrase_statistics(
 
 
 def _place(path: str) -> str:
-    """Where a vocabulary's file is, however it was named."""
-    folder, slash, file = vocabulary_path(path).rpartition("/")
+    """Where a vocabulary's file is, however it was named. Raises `InputError` for a path that is not UTF-8."""
+    folder, slash, file = vocabulary_path(absolute(path)).rpartition("/")
     return Store.at(folder or slash or ".").path(file)
 
 

@@ -59,7 +59,14 @@ class _Level:
 
 
 def absolute(path: str) -> str:
-    """URLs without a trailing slash; local paths made absolute, because workers may stand in another folder."""
+    """URLs without a trailing slash; local paths made absolute, because workers may stand in another folder.
+
+    Raises `InputError` for a path that is not UTF-8: it could not be remembered.
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"the path {path!r} is not UTF-8", "Rename it, or give it through a link.") from error
     return (path.rstrip("/") or path) if is_url(path) else str(Path(path).absolute())
 
 

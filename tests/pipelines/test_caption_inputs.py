@@ -97,3 +97,11 @@ def test_what_is_as_it_was_is_unchanged(folder: Path) -> None:
     check_unchanged(found)
     (folder / "c.jpg").write_bytes(b"none either")
     check_unchanged(found)
+
+
+def test_a_path_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    file = Path(f"{tmp_path}/bad\udcff.jsonl")
+    file.write_text(BALL)
+    with pytest.raises(InputError, match="is not UTF-8"):
+        build(file, tmp_path / "out")
+    assert len(identify(tmp_path)[0].files) == 1  # in a folder its name is nothing that is kept
