@@ -90,7 +90,7 @@ def extract(model: VinvlModel, jpeg: bytes, phases: Phases) -> None:
         vectors = model.roi.pool(feature_map, boxes)
         class_logits = model.roi.classify(vectors)
     with phases.phase("post-process"):
-        kept = select_regions("per_class", boxes, class_logits, LIMITS)
+        kept = select_regions("per_class", boxes, class_logits.softmax(dim=1), LIMITS)
     with phases.phase("attributes"):
         model.attribute(vectors[kept.indices], kept.labels).softmax(dim=1).topk(16)
     with phases.phase("write"):

@@ -72,8 +72,9 @@ def decode_counted(deltas: Tensor, references: Tensor) -> Tensor:
 
 def clip_counted(boxes: Tensor, width: int, height: int) -> Tensor:
     """[N, 4] -> [N, 4]: corners inside [0, width - 1] x [0, height - 1], where the last pixel counts."""
-    limits = boxes.new_tensor([width - 1, height - 1]).repeat(2)
-    return torch.minimum(boxes.clamp(min=0), limits)
+    # Limits as a tensor would be copied to the boxes' device, and the host would wait for it.
+    x, y = boxes[:, 0::2].clamp(0, width - 1), boxes[:, 1::2].clamp(0, height - 1)
+    return torch.stack([x, y], dim=2).flatten(1)
 
 
 def order_corners(boxes: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class View:
 
     feature_map: Tensor  # [1, C, H, W]
     boxes: Tensor  # [K, 4]
-    labels: Tensor  # [K]
+    labels: Tensor  # [K], on the host
     vectors: Tensor  # [K, D]
 
 
@@ -69,8 +69,10 @@ def view(model: VinvlModel, image: Image.Image, device: torch.device) -> View:
     boxes = propose(objectness[0], steps[0], anchors, width=width, height=height, limit=options.proposals)
     vectors = model.roi.pool(feature_map, boxes)
     limits = Limits(threshold=options.score_threshold, minimum=options.min_regions, maximum=options.max_regions)
-    kept = select_regions(options.postprocess, boxes, model.roi.classify(vectors), limits)
-    return View(feature_map=feature_map, boxes=boxes[kept.indices], labels=kept.labels, vectors=vectors[kept.indices])
+    probabilities = model.roi.classify(vectors).softmax(dim=1)
+    kept = select_regions(options.postprocess, boxes.cpu(), probabilities.cpu(), limits)
+    chosen = kept.indices.to(device)
+    return View(feature_map=feature_map, boxes=boxes[chosen], labels=kept.labels, vectors=vectors[chosen])
 
 
 @torch.inference_mode()
@@ -83,7 +85,7 @@ def compare(name: str, model: VinvlModel, plain: Sequence[View], other: Sequence
         lengths.append((vectors - truth.vectors).norm(dim=1) / truth.vectors.norm(dim=1))
         cosines.append(torch.cosine_similarity(vectors.double(), truth.vectors.double()))
         overlap = pairwise_iou(truth.boxes.cpu() + LAST_PIXEL, found.boxes.cpu() + LAST_PIXEL)  # [K, L]
-        same = (truth.labels[:, None] == found.labels).cpu() & (overlap > SAME_IOU)
+        same = (truth.labels[:, None] == found.labels) & (overlap > SAME_IOU)
         recovered.append(same.any(dim=1))
     return Agreement(
         name=name,

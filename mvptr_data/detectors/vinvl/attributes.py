@@ -30,14 +30,22 @@ class AttributeHead(nn.Module):
         return self.attr_score(F.relu_(self.fc_attr(joined))).float()
 
 
-def best_attributes(logits: Tensor) -> tuple[list[list[int]], list[list[float]]]:
-    """[K, T] -> for each region the attributes worth naming, from 1, by descending probability, and those probabilities."""
+def rank_attributes(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """[K, T] -> each region's most probable attributes, int64 [K, 16] from 1, and their probabilities [K, 16], descending.
+
+    A probability of 0 stands for no attribute.
+    """
     probabilities = logits.softmax(dim=1)
     probabilities[:, 0] = 0
     probabilities = torch.where(probabilities > LEAST_PROBABILITY, probabilities, 0)
     best, indices = probabilities.topk(min(MOST_ATTRIBUTES, logits.shape[1]), dim=1)
-    counts = (best > 0).sum(dim=1).tolist()
+    return indices, best
+
+
+def worth_naming(indices: Tensor, probabilities: Tensor) -> tuple[list[list[int]], list[list[float]]]:
+    """What `rank_attributes` gives, on the host -> each region's attributes, as many as it has, and their probabilities."""
+    counts = (probabilities > 0).sum(dim=1).tolist()
     return (
         [row[:count] for row, count in zip(indices.tolist(), counts, strict=True)],
-        [row[:count] for row, count in zip(best.tolist(), counts, strict=True)],
+        [row[:count] for row, count in zip(probabilities.tolist(), counts, strict=True)],
     )

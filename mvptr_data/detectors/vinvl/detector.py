@@ -1,15 +1,18 @@
 """The VinVL detector behind the `Detector` interface.
 
-Shape shorthand: P proposals of an image, K regions kept, B images of one network size, D = 2048.
+Shape shorthand: P proposals of an image, K regions kept, B images of one network size, C classes with the background, D = 2048.
+
+A GPU works through what it has been sent while the host goes on. So that it always has something to do, the host waits for the
+next image's proposals only, and goes on with an image (`VinvlDetector._regions`) while the device computes the next.
 """
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +21,16 @@ from PIL import Image
 from torch import Tensor
 
 from mvptr_data.detectors.boxes import order_corners
-from mvptr_data.detectors.devices import choose_device
+from mvptr_data.detectors.devices import Fetched, choose_device, one_thread, sent
 from mvptr_data.detectors.interface import Regions
 from mvptr_data.detectors.label_map import LabelMap, load_label_map
 from mvptr_data.detectors.vinvl.architecture import X152_C4
-from mvptr_data.detectors.vinvl.attributes import best_attributes
+from mvptr_data.detectors.vinvl.attributes import rank_attributes, worth_naming
 from mvptr_data.detectors.vinvl.hub import LABEL_MAP_FILE, WEIGHTS_FILE, fetch
 from mvptr_data.detectors.vinvl.model import VinvlModel
 from mvptr_data.detectors.vinvl.options import VinvlOptions
 from mvptr_data.detectors.vinvl.pixels import LONG_SIDE_LIMIT, SHORT_SIDE, PreparedImage, prepare, to_input
-from mvptr_data.detectors.vinvl.postprocess import Kept, Limits, select_regions
+from mvptr_data.detectors.vinvl.postprocess import Limits, select_regions
 from mvptr_data.detectors.vinvl.rpn import propose
 from mvptr_data.detectors.vinvl.weights import LoadedModel, load_weights
 from mvptr_data.errors import InputError
@@ -97,52 +100,108 @@ class VinvlDetector:
     def detect(self, images: Sequence[Image.Image | PreparedImage]) -> list[Regions]:
         """See `Detector.detect`; takes images or what `prepare` made of them."""
         prepared = [image if isinstance(image, PreparedImage) else prepare(image) for image in images]
-        by_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for index, image in enumerate(prepared):
-            by_size[image.pixels.shape].append(index)
-        step = self.batch_size if self._device.type == "cuda" else 1
         found: dict[int, Regions] = {}
+        begun: dict[int, Generator[None, None, Regions]] = {}
         with full_precision(self._device):
-            for indices in by_size.values():
-                for start in range(0, len(indices), step):
-                    batch = indices[start : start + step]
-                    found.update(zip(batch, self._detect_batch([prepared[index] for index in batch]), strict=True))
+            for batch in self._batches(prepared):
+                maps = self._maps([prepared[index] for index in batch])
+                for place, index in enumerate(batch):
+                    # The device computes this batch's maps, or the regions of the image before this one.
+                    _go_on(begun, found, leave=1)
+                    begun[index] = self._regions(prepared[index], maps, place)
+                    next(begun[index])
+            while begun:
+                _go_on(begun, found)
         return [found[index] for index in range(len(prepared))]
 
-    def _detect_batch(self, images: Sequence[PreparedImage]) -> list[Regions]:
-        """The regions of B images of one network size."""
-        pixels = to_input([image.pixels for image in images], self._device)  # [B, 3, H, W]
-        feature_maps = self._model.feature_maps(pixels)
-        objectness, steps = self._model.rpn(feature_maps)
-        anchors = self._model.rpn.anchors(*feature_maps.shape[2:])
-        height, width = pixels.shape[2:]
-        regions = []
+    def _batches(self, images: Sequence[PreparedImage]) -> Iterator[list[int]]:
+        """Which images share a batch: indices of images of one network size."""
+        by_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for index, image in enumerate(images):
-            proposals = propose(
-                objectness[index], steps[index], anchors, width=width, height=height, limit=self._options.proposals
-            )
-            vectors = self._model.roi.pool(feature_maps[index : index + 1], proposals)  # [P, D]
-            class_logits = self._model.roi.classify(vectors)  # [P, C]
-            kept = select_regions(self._options.postprocess, proposals, class_logits, self._limits)
-            regions.append(self._regions(image, proposals[kept.indices], vectors[kept.indices], kept, width, height))
-        return regions
+            by_size[image.pixels.shape].append(index)
+        step = self.batch_size if self._device.type == "cuda" else 1
+        for indices in by_size.values():
+            for start in range(0, len(indices), step):
+                yield indices[start : start + step]
 
-    def _regions(
-        self, image: PreparedImage, boxes: Tensor, vectors: Tensor, kept: Kept, width: int, height: int
-    ) -> Regions:
-        """Kept boxes [K, 4] in pixels of the network's input and their vectors [K, D] -> the image's regions."""
-        attributes, attribute_scores = best_attributes(self._model.attribute(vectors, kept.labels))
-        stretch = boxes.new_tensor([image.size[0] / width, image.size[1] / height]).repeat(2)
-        labels = kept.labels.cpu()
+    def _maps(self, images: Sequence[PreparedImage]) -> _Maps:
+        """What the network makes of B images of one network size before it looks at regions."""
+        pixels = to_input([image.pixels for image in images], self._device)  # [B, 3, H, W]
+        features = self._model.feature_maps(pixels)
+        objectness, steps = self._model.rpn(features)
+        height, width = pixels.shape[2:]
+        return _Maps(
+            features=features,
+            objectness=objectness,
+            steps=steps,
+            anchors=self._model.rpn.anchors(*features.shape[2:]),
+            width=width,
+            height=height,
+        )
+
+    def _regions(self, image: PreparedImage, maps: _Maps, place: int) -> Generator[None, None, Regions]:
+        """The regions of `image`, whose place in its batch is `place`. Yields where it would wait for the device: twice."""
+        # 1. On the device: where things may be, and what they are.
+        proposals = propose(
+            maps.objectness[place],
+            maps.steps[place],
+            maps.anchors,
+            width=maps.width,
+            height=maps.height,
+            limit=self._options.proposals,
+        )
+        vectors = self._model.roi.pool(maps.features[place : place + 1], proposals)  # [P, D]
+        with one_thread():
+            probabilities = self._model.roi.classify(vectors).softmax(dim=1)  # [P, C]
+        fetched = Fetched(proposals, probabilities)
+        stretch = torch.tensor([image.size[0] / maps.width, image.size[1] / maps.height]).repeat(2)
+        del proposals, probabilities, maps
+        yield
+
+        # 2. On the host: which of them are regions. On the device: their attributes.
+        boxes, probabilities = fetched.get()
+        kept = select_regions(self._options.postprocess, boxes, probabilities, self._limits)
+        vectors = vectors[sent(kept.indices, self._device)]  # [K, D]
+        logits = self._model.attribute(vectors, sent(kept.labels, self._device))
+        fetched = Fetched(vectors, *rank_attributes(logits))
+        del vectors, logits
+        yield
+
+        # 3. On the host: all of it by name, in the image's own pixels.
+        features, *ranked = fetched.get()
+        attributes, attribute_scores = worth_naming(*ranked)
         return Regions(
-            boxes=order_corners(boxes * stretch).cpu().numpy(),
-            features=vectors.cpu().numpy(),
-            scores=kept.scores.cpu().numpy(),
-            labels=labels.int().numpy(),
-            tags=tuple(self._names.classes[label - 1] for label in labels.tolist()),
+            boxes=order_corners(boxes[kept.indices] * stretch).numpy(),
+            features=features.numpy(),
+            scores=kept.scores.numpy(),
+            labels=kept.labels.int().numpy(),
+            tags=tuple(self._names.classes[label - 1] for label in kept.labels.tolist()),
             attributes=tuple(tuple(self._names.attributes[index - 1] for index in row) for row in attributes),
             attribute_scores=tuple(map(tuple, attribute_scores)),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Maps:
+    """What comes before regions, of B images with N anchors each."""
+
+    features: Tensor  # [B, 1024, H, W]
+    objectness: Tensor  # [B, N]
+    steps: Tensor  # [B, N, 4]
+    anchors: Tensor  # [N, 4]
+    #: Of the network's input.
+    width: int
+    height: int
+
+
+def _go_on(begun: dict[int, Generator[None, None, Regions]], found: dict[int, Regions], leave: int = 0) -> None:
+    """Each image's next step, but for the `leave` newest; images that are done move to `found`."""
+    for index, steps in [*begun.items()][: len(begun) - leave]:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found[index] = end.value
+            del begun[index]
 
 
 def inference_model(model: VinvlModel, precision: str, device: torch.device, *, exact: bool) -> VinvlModel:

@@ -13,6 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mvptr_data.detectors.devices import sent
+
 #: The shorter side becomes the first, unless the longer one would pass the second (INPUT.MIN_SIZE_TEST, MAX_SIZE_TEST).
 SHORT_SIDE, LONG_SIDE_LIMIT = 600, 1000
 #: Taken from blue, green and red, of 0 to 255 (INPUT.PIXEL_MEAN; the spread is 1).
@@ -60,7 +62,7 @@ def prepare(image: Image.Image) -> PreparedImage:
 
 def to_input(pixels: Sequence[np.ndarray], device: torch.device) -> Tensor:
     """B arrays uint8 [H, W, 3] of one size -> float32 [B, 3, H, W], BGR minus its mean, channels last in memory."""
-    stacked = torch.from_numpy(np.stack(pixels)).to(device)  # [B, H, W, 3]
+    stacked = sent(torch.from_numpy(np.stack(pixels)), device)  # [B, H, W, 3]
     # The reference scales to 0..1 and back; in float32 each of the 256 values returns exactly.
     blue_first = stacked.flip(3).float()
-    return blue_first.sub_(blue_first.new_tensor(PIXEL_MEAN)).permute(0, 3, 1, 2)
+    return blue_first.sub_(sent(torch.tensor(PIXEL_MEAN), device)).permute(0, 3, 1, 2)

@@ -94,7 +94,9 @@ def write_label_map(path: Path, classes: int = SMALL.classes, attributes: int = 
     return path
 
 
-def small_detector(folder: Path, *, batch_size: int | None = None, **options: object) -> VinvlDetector:
+def small_detector(
+    folder: Path, *, device: str = "cpu", batch_size: int | None = None, **options: object
+) -> VinvlDetector:
     """The small network behind the interface; its files are made in `folder` where they are not there."""
     weights, label_map = folder / "small.pth", folder / "labels.json"
     if not weights.exists():
@@ -104,7 +106,7 @@ def small_detector(folder: Path, *, batch_size: int | None = None, **options: ob
         load_weights(weights, SMALL),
         load_label_map(label_map, classes=SMALL.classes, attributes=SMALL.attributes),
         VinvlOptions(**options),  # type: ignore[arg-type]
-        device=choose_device("cpu"),
+        device=choose_device(device),
         batch_size=batch_size,
     )
 
