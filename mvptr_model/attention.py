@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mvptr_data.transfers import sent
 from mvptr_model.dropout import dropped
 from mvptr_model.sequences import Padding, bounds
 
@@ -20,16 +22,17 @@ from mvptr_model.sequences import Padding, bounds
 Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 
-def attend_within(lengths: Tensor, asking: Tensor | None = None) -> Attend:
-    """Each place of a sequence asks all of it. `lengths` int64 [n]; `asking` int64 [n], at least 1: how many of a sequence's
-    places ask, all of them by default. Whoever asks is to be in the order of the sequences."""
-    return (nested if lengths.device.type == "cuda" else padded)(lengths, asking)
+def attend_within(lengths: Tensor, device: torch.device, asking: Tensor | None = None) -> Attend:
+    """Each place of a sequence asks all of it. `lengths` int64 [n] and `asking` int64 [n], at least 1, are on the host, what
+    attends on `device`. `asking`: how many of a sequence's places ask, all of them by default. Whoever asks is to be in the
+    order of the sequences."""
+    return (nested if device.type == "cuda" else padded)(lengths, device, asking)
 
 
-def nested(lengths: Tensor, asking: Tensor | None = None) -> Attend:
+def nested(lengths: Tensor, device: torch.device, asking: Tensor | None = None) -> Attend:
     """By torch's nested tensors: fused kernels on a CUDA device, without padding."""
-    asked = _Jagged(lengths)
-    asks = asked if asking is None else _Jagged(asking)
+    asked = _Jagged(lengths, device)
+    asks = asked if asking is None else _Jagged(asking, device)
 
     def attend(queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
         found = F.scaled_dot_product_attention(asks(queries), asked(keys), asked(values), dropout_p=dropout)
@@ -41,20 +44,19 @@ def nested(lengths: Tensor, asking: Tensor | None = None) -> Attend:
 class _Jagged:
     """Makes nested tensors [n, h, L, d] of [M, h, d]."""
 
-    def __init__(self, lengths: Tensor) -> None:
-        self._bounds = bounds(lengths)
-        self._longest = int(lengths.max())
+    def __init__(self, lengths: Tensor, device: torch.device) -> None:
+        self._bounds = sent(bounds(lengths), device)
+        # Else torch would ask the device.
+        self._sizes: dict[str, Any] = {"min_seqlen": int(lengths.min()), "max_seqlen": int(lengths.max())}
 
     def __call__(self, states: Tensor) -> Tensor:
-        # The shortest is only asked whether it is empty, which is not worth waiting for the device.
-        jagged = torch.nested.nested_tensor_from_jagged(states, self._bounds, min_seqlen=1, max_seqlen=self._longest)
-        return jagged.transpose(1, 2)
+        return torch.nested.nested_tensor_from_jagged(states, self._bounds, **self._sizes).transpose(1, 2)
 
 
-def padded(lengths: Tensor, asking: Tensor | None = None) -> Attend:
+def padded(lengths: Tensor, device: torch.device, asking: Tensor | None = None) -> Attend:
     """By batched products of rectangles [L, d] and [A, d]."""
-    asked = Padding(lengths)
-    asks = asked if asking is None else Padding(asking)
+    asked = Padding(lengths, device)
+    asks = asked if asking is None else Padding(asking, device)
 
     def attend(queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
         queries = asks.padded(queries).transpose(1, 2)  # [n, h, A, d]

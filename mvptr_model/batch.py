@@ -14,6 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mvptr_data.transfers import sent
+
+#: What the model computes with. All else decides how sequences are laid out, which the host does (`sequences.py`).
+COMPUTED = ("features", "geometry", "image_ids", "weights")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:
@@ -86,22 +91,26 @@ class Batch:
         return dataclasses.replace(
             self,
             packed=True,
-            **{name: getattr(self, name)[text] for name in ("text_ids", "word_labels", "phrase_labels")},
-            **{name: getattr(self, name)[tag] for name in ("tag_ids", "tag_of_piece", "tag_labels")},
-            **{name: getattr(self, name)[region] for name in ("features", "geometry")},
-            phrase_pieces=self.phrase_pieces[_within(self.phrase_counts, self.phrase_pieces)],
+            **{name: _at(getattr(self, name), text) for name in ("text_ids", "word_labels", "phrase_labels")},
+            **{name: _at(getattr(self, name), tag) for name in ("tag_ids", "tag_of_piece", "tag_labels")},
+            **{name: _at(getattr(self, name), region) for name in ("features", "geometry")},
+            phrase_pieces=_at(self.phrase_pieces, _within(self.phrase_counts, self.phrase_pieces)),
         )
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
-        """The batch on `device`; with `non_blocking` a pinned one is copied while the caller goes on."""
-        return self._map(lambda value: value.to(device, non_blocking=non_blocking))
+    def placed(self, device: torch.device) -> Batch:
+        """What the model computes with on `device`, all else on the host. Nothing is waited for if the batch comes from there."""
+        return self._map(lambda name, value: sent(value, device) if name in COMPUTED else value.cpu())
+
+    def to(self, device: torch.device | str) -> Batch:
+        """All of the batch on `device`, as other models may want it."""
+        return self._map(lambda _, value: value.to(device))
 
     def pin_memory(self) -> Batch:
-        """The batch in page-locked memory. Needs an accelerator."""
-        return self._map(Tensor.pin_memory)
+        """What `placed` sends in page-locked memory, as loaders ask for. Needs an accelerator."""
+        return self._map(lambda name, value: value.pin_memory() if name in COMPUTED else value)
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        changed: dict[str, Any] = {name: change(value) for name, value in self._tensors().items()}
+    def _map(self, change: Callable[[str, Tensor], Tensor]) -> Batch:
+        changed: dict[str, Any] = {name: change(name, value) for name, value in self._tensors().items()}
         return dataclasses.replace(self, **changed)
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -111,3 +120,9 @@ class Batch:
 
 def _within(lengths: Tensor, padded: Tensor) -> Tensor:
     return torch.arange(padded.shape[1], device=lengths.device) < lengths[:, None]
+
+
+def _at(padded: Tensor, mask: Tensor) -> Tensor:
+    """[n, L, ...] where `mask` [n, L] is true: [M, ...]."""
+    places = mask.flatten().nonzero()[:, 0]
+    return padded.flatten(0, 1).index_select(0, sent(places, padded.device))

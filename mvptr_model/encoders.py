@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mvptr_data.transfers import sent
 from mvptr_model.attention import Attend, attend_within
 from mvptr_model.configuration import ModelConfiguration
 from mvptr_model.dropout import Dropout
@@ -39,17 +40,19 @@ class Embeddings(nn.Module):
         self.dropout = Dropout(configuration.dropout)
 
     def forward(self, ids: Tensor, lengths: Tensor, segment: int, table: Table | None = None) -> Sequences:
-        """Sequences of rows, int64 [M], of lengths [n], all of one segment -> float [M, D]; positions run from 0.
+        """Sequences of rows, int64 [M], of lengths [n], both on the host, all of one segment -> float [M, D]; positions run
+        from 0.
 
         `table`: where the rows are, if they are in use already.
         """
-        positions = torch.arange(len(ids), device=ids.device) - starts(lengths)[owners(lengths, len(ids))]
-        looked_up = self.word_embeddings(ids) if table is None else table.rows(ids)
+        device = self.word_embeddings.weight.device
+        positions = sent(torch.arange(len(ids)) - starts(lengths)[owners(lengths)], device)
+        looked_up = self.word_embeddings(sent(ids, device)) if table is None else table.rows(ids)
         summed = looked_up + self.position_embeddings(positions) + self.token_type_embeddings.weight[segment]
         return Sequences(self.dropout(self.LayerNorm(summed)), lengths)
 
     def table(self, *ids: Tensor) -> Table:
-        """The rows, ready for a step that looks up no others than `ids`."""
+        """The rows, ready for a step that looks up no others than `ids`, which are on the host."""
         return Table.of(self.word_embeddings.weight, self.words, *ids)
 
 
@@ -143,11 +146,11 @@ class Encoder(nn.Module):
     ) -> dict[int, Sequences]:
         """The outputs of the `wanted` layers, by their numbers from 0; those behind the last of them are not computed.
 
-        `only` bool [M]: which places of that last one are of use, besides each sequence's first; what others would be is not
-        computed either, and 0.
+        `only` bool [M], on the host: which places of that last one are of use, besides each sequence's first; what others would
+        be is not computed either, and 0.
         """
         states, lengths, last = sequences.states, sequences.lengths, max(wanted)
-        attend = attend_within(lengths)
+        attend = attend_within(lengths, states.device)
         found = {}
         for number, layer in enumerate(self.layer[: last + 1]):
             if number == last and only is not None:
@@ -162,9 +165,9 @@ class Encoder(nn.Module):
 def _at_some(layer: nn.Module, lengths: Tensor, states: Tensor, only: Tensor) -> Tensor:
     """A layer's output [M, D] at the places `only` bool [M] and at each sequence's first (kernels know no empty sequence)."""
     only = only.index_fill(0, starts(lengths), True)
-    places = only.nonzero()[:, 0]
-    asking = torch.zeros_like(lengths).index_add(0, owners(lengths, len(only)), only.long())
-    found = layer(states.index_select(0, places), states, attend_within(lengths, asking))
+    places = sent(only.nonzero()[:, 0], states.device)
+    asking = torch.zeros_like(lengths).index_add(0, owners(lengths), only.long())
+    found = layer(states.index_select(0, places), states, attend_within(lengths, states.device, asking))
     return found.new_zeros(len(states), found.shape[1]).index_copy(0, places, found)
 
 
@@ -200,7 +203,8 @@ class Encoders(nn.Module):
         self.txt_proj, self.vis_proj = (nn.Linear(size, size, bias=False) for _ in range(2))
 
     def text(self, ids: Tensor, lengths: Tensor, table: Table | None = None, only: Tensor | None = None) -> Sequences:
-        """Words and phrases, int64 [M], of lengths [n] -> the textual encoder's output (at `only`: `Encoder.outputs`)."""
+        """Words and phrases, int64 [M], of lengths [n], both on the host -> the textual encoder's output (at `only`:
+        `Encoder.outputs`)."""
         return self.txt_encoder(self.embeddings(ids, lengths, 0, table), only)
 
     def image(self, tags: Sequences, regions: Sequences, only: Tensor | None = None) -> tuple[Sequences, Sequences]:

@@ -29,20 +29,21 @@ import torch
 from torch import Tensor, nn
 
 from mvptr_data.errors import InputError
+from mvptr_data.transfers import sent
 from mvptr_model.ablations import ablated
 from mvptr_model.batch import Batch
 from mvptr_model.configuration import FIRST_STAGE_LOSSES, LossName, ModelConfiguration
 from mvptr_model.encoders import Encoders
 from mvptr_model.heads import PairHeads, PredictionHead, initial_logit_scale, similarity_scale
 from mvptr_model.losses.itm import Pairs, matched_pairs, matching, mismatched_pairs, other_images
-from mvptr_model.losses.mcr import recovered_concepts
+from mvptr_model.losses.mcr import Recovery
 from mvptr_model.losses.mlm import masked_words
 from mvptr_model.losses.ranks import Loss, Peers, drawn
 from mvptr_model.losses.vsc import Rivals, Similarities, contrastive, similarities
 from mvptr_model.losses.wpg import Grounding, grounded, grounding
 from mvptr_model.masking import IGNORED
-from mvptr_model.meeting import Encoded, Meeting
-from mvptr_model.sequences import Sequences, owners
+from mvptr_model.meeting import Encoded, Lengths, Meeting
+from mvptr_model.sequences import Sequences, owners, taken
 from mvptr_model.table import Table
 
 #: The standard deviation of fresh weights in BERT, of states of this size. In narrower models it is larger, so that products are
@@ -77,17 +78,21 @@ class Mvptr(nn.Module):
         self.apply(partial(_initialize, deviation=INITIAL_DEVIATION * math.sqrt(BERT_SIZE / configuration.hidden_size)))
 
     def forward(self, batch: Batch, *, stage: int, seed: int = 0, step: int = 0) -> Outcome:
-        """The losses of stage 1 or 2 for a batch, padded or packed.
+        """The losses of stage 1 or 2 for a batch, padded or packed, best from the host: see `Batch.placed`.
 
         (seed, step) decide the negatives; `step` counts forward passes, accumulated ones too. All ranks call it together,
         with as many samples each. Raises `InputError` for a batch with too long a sequence, or a stage that learns nothing.
         """
         learns = self.configuration.learns(stage)
-        batch = ablated(batch.without_padding(), self.configuration)
+        batch = ablated(batch.placed(self.logit_scale.device).without_padding(), self.configuration)
         self._check(batch)
+        lengths = Lengths.of(batch, self._peers(), self.logit_scale.device)
         table = self.bert.embeddings.table(batch.text_ids, batch.tag_ids)
-        meeting = self._meet(batch, self._encode(batch, table, *self._places(batch, learns)), seed=seed, step=step)
-        encoded = meeting.encoded
+        encoded = self._encode(batch, table, *self._places(batch, learns))
+        meeting = self._meet(batch, encoded, lengths, seed=seed, step=step)
+        recoveries: dict[LossName, Recovery] = {}
+        if not self.configuration.merged_attention:
+            recoveries = self._recoveries(batch, encoded, learns, table)
         found: dict[LossName, Loss] = {}
         if "vsc" in learns:
             found["vsc"] = contrastive(meeting.similar, meeting.rivals)
@@ -102,8 +107,8 @@ class Mvptr(nn.Module):
             if "wpg" in learns:
                 found["wpg"] = self._grounding_loss(meeting, pairs, joint[halfway])
             if self.configuration.merged_attention:
-                encoded = parted
-        found |= self._concept_losses(batch, encoded, learns, table)
+                recoveries = self._recoveries(batch, parted, learns, table)
+        found |= {name: recovery.loss() for name, recovery in recoveries.items()}
         return Outcome(
             {name: loss.value for name, loss in found.items()},
             {name: loss.accuracy for name, loss in found.items() if loss.accuracy is not None},
@@ -111,7 +116,7 @@ class Mvptr(nn.Module):
 
     def encode(self, batch: Batch) -> Encoded:
         """Text and image of a packed batch by themselves; with `merged_attention`, no more than embedded."""
-        return self._encode(batch)
+        return self._encode(batch.placed(self.logit_scale.device))
 
     def _encode(
         self, batch: Batch, table: Table | None = None, text: Tensor | None = None, image: Tensor | None = None
@@ -127,11 +132,12 @@ class Mvptr(nn.Module):
         )
 
     def _places(self, batch: Batch, learns: frozenset[LossName]) -> tuple[Tensor | None, Tensor]:
-        """bool [M] each: which places of text and of image (tags, regions) are looked at, besides `[CLS]`; None for all."""
+        """bool [M] each, on the host: which places of text and of image (tags, regions) are looked at, besides `[CLS]`; None for
+        all."""
         joint = bool(learns.difference(FIRST_STAGE_LOSSES))
         phrases = _masked(batch.phrase_labels, "mcr_s" in learns)
         tags = Sequences(_masked(batch.tag_labels, "mcr_v" in learns), batch.tag_lengths)
-        regions = torch.full((len(batch.features),), joint, device=phrases.device)
+        regions = torch.full((len(batch.features),), joint)
         return None if joint else phrases, tags.then(Sequences(regions, batch.region_counts)).states
 
     def _joint_places(self, meeting: Meeting, joined: Sequences, learns: frozenset[LossName]) -> Tensor | None:
@@ -140,7 +146,7 @@ class Mvptr(nn.Module):
         if "wpg" in learns and configuration.grounding_layer == configuration.joint_layers - 1:
             return None
         text = Sequences(_masked(batch.word_labels, "mlm" in learns), batch.text_lengths)
-        regions = Sequences(torch.zeros_like(batch.features[:, 0], dtype=torch.bool), batch.region_counts)
+        regions = Sequences(torch.zeros(len(batch.features), dtype=torch.bool), batch.region_counts)
         if meeting.with_tags:
             text = Sequences(text.states | _masked(batch.phrase_labels, "mcr_s" in learns), text.lengths)
             text = text.then(Sequences(_masked(batch.tag_labels, "mcr_v" in learns), batch.tag_lengths))
@@ -155,9 +161,13 @@ class Mvptr(nn.Module):
                 "Collate shorter ones.",
             )
 
-    def _meet(self, batch: Batch, encoded: Encoded, *, seed: int, step: int) -> Meeting:
+    def _peers(self) -> Peers:
+        """The ranks among whose pairs negatives are."""
+        return Peers.everyone() if self.configuration.negatives == "global" else Peers.alone()
+
+    def _meet(self, batch: Batch, encoded: Encoded, lengths: Lengths, *, seed: int, step: int) -> Meeting:
         """Text and image compared by eq. 4; without VSC nobody has learned to compare, and all are equal."""
-        peers = Peers.everyone() if self.configuration.negatives == "global" else Peers.alone()
+        peers = self._peers()
         rivals = Rivals.among(peers, batch.image_ids, batch.weights)
         if "vsc" in self.configuration.losses:
             images, texts = self.bert.vis_proj(encoded.tags.first), self.bert.txt_proj(encoded.text.first)
@@ -166,7 +176,6 @@ class Mvptr(nn.Module):
         else:
             equal = torch.zeros(rivals.negative.shape, device=rivals.negative.device)
             similar = Similarities(equal, equal)
-        lengths = peers.gather(torch.stack([batch.text_lengths, batch.phrase_counts, batch.tag_lengths], dim=1))
         return Meeting(batch, encoded, rivals, similar, lengths, self.configuration.merged_attention, seed, step)
 
     def _pairs(self, meeting: Meeting, learns: frozenset[LossName]) -> Pairs:
@@ -199,8 +208,8 @@ class Mvptr(nn.Module):
         if "mlm" in learns:
             labels = meeting.batch.word_labels
             places = (labels != IGNORED).nonzero()[:, 0]
-            logits = self.cls.predictions(matched.text.states.index_select(0, places), table.words)
-            found["mlm"] = masked_words(logits, labels[places])
+            logits = self.cls.predictions(taken(matched.text.states, places), table.words)
+            found["mlm"] = masked_words(logits, sent(labels[places], logits.device))
         if "itm" in learns:
             is_match = (torch.arange(len(pairs.weights), device=pairs.weights.device) < len(meeting.batch)).long()
             found["itm"] = matching(self.cls.seq_relationship(self.bert.pooler(joint.first)), pairs, is_match)
@@ -228,24 +237,24 @@ class Mvptr(nn.Module):
         )
         if best > 1:  # by a phrase's number in its text, whatever the most phrases are here
             draws = drawn(len(pairs.texts), self.configuration.positions, "region", name, meeting.seed, meeting.step)
-            draws = draws[:, : phrases.shape[1]].to(phrases.device)
+            draws = sent(draws[:, : phrases.shape[1]], phrases.device)
         return grounding(phrases, regions, phrase_mask, region_mask, draws, best)
 
-    def _concept_losses(
+    def _recoveries(
         self, batch: Batch, encoded: Encoded, learns: frozenset[LossName], table: Table
-    ) -> dict[LossName, Loss]:
-        """MCR of tags and phrases."""
-        found: dict[LossName, Loss] = {}
+    ) -> dict[LossName, Recovery]:
+        """MCR of tags and phrases, begun."""
+        found: dict[LossName, Recovery] = {}
         for name, given, labels, head, rows in (
             ("mcr_v", encoded.tags, batch.tag_labels, self.half_mlm, table.words),
             ("mcr_s", encoded.text, batch.phrase_labels, self.phrase_mcr, table.phrases),
         ):
             if name in learns:
                 places = (labels != IGNORED).nonzero()[:, 0]
-                sample = owners(given.lengths, len(labels))[places]
-                logits = head(given.states.index_select(0, places), rows)
+                sample = owners(given.lengths)[places]
+                logits = head(taken(given.states, places), rows)
                 match = self.configuration.match_concepts
-                found[name] = recovered_concepts(logits, labels[places], sample, len(batch), match=match)
+                found[name] = Recovery(logits, labels[places], sample, len(batch), match=match)
         return found
 
 

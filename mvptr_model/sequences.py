@@ -1,5 +1,8 @@
 """Sequences of different lengths, one after another: the form in which the model works, so that padding costs nothing.
 
+Lengths, and all places that follow from them, are worked out on the host, wherever the states are: a device that had to be asked
+for a sum or a maximum would have to be waited for, and would then wait itself.
+
 Shape legend: n sequences, M places of all of them, L places of the longest, q sequences made of parts of others; `...` sizes
 of what is at a place, for states D.
 """
@@ -12,10 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mvptr_data.transfers import sent
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sequences:
-    """`states` [M, ...], those of the first sequence first; `lengths` int64 [n], whose sum is M."""
+    """`states` [M, ...], those of the first sequence first; `lengths` int64 [n] on the host, whose sum is M."""
 
     states: Tensor
     lengths: Tensor
@@ -25,22 +30,22 @@ class Sequences:
 
     @property
     def starts(self) -> Tensor:
-        """int64 [n]: where each sequence begins."""
+        """int64 [n] on the host: where each sequence begins."""
         return starts(self.lengths)
 
     @property
     def first(self) -> Tensor:
         """[n, ...]: each sequence's first place, its `[CLS]`. None of them may be empty."""
-        return self.states.index_select(0, self.starts)
+        return taken(self.states, self.starts)
 
     def rows(self, rows: Tensor | slice) -> Sequences:
-        """Some of the sequences: a slice, or int64 [q] places, in their order."""
+        """Some of the sequences: a slice, or int64 [q] places on the host, in their order."""
         lengths = self.lengths[rows]
-        return Sequences(self.states.index_select(0, ranges(self.starts[rows], lengths)), lengths)
+        return Sequences(taken(self.states, ranges(self.starts[rows], lengths)), lengths)
 
     def part(self, start: Tensor, lengths: Tensor) -> Sequences:
         """`lengths` [n] places of each sequence, from its place `start` [n] on."""
-        return Sequences(self.states.index_select(0, ranges(self.starts + start, lengths)), lengths)
+        return Sequences(taken(self.states, ranges(self.starts + start, lengths)), lengths)
 
     def split(self, lengths: Tensor) -> tuple[Sequences, Sequences]:
         """The first `lengths` [n] places of each sequence, and the others."""
@@ -51,16 +56,15 @@ class Sequences:
         lengths = torch.stack([self.lengths, other.lengths], dim=1)  # [n, 2]
         begins = torch.stack([self.starts, other.starts + len(self.states)], dim=1)
         both = torch.cat([self.states, other.states])
-        order = ranges(begins.flatten(), lengths.flatten(), total=len(both))
-        return Sequences(both.index_select(0, order), lengths.sum(dim=1))
+        return Sequences(taken(both, ranges(begins.flatten(), lengths.flatten())), lengths.sum(dim=1))
 
     def padded(self) -> tuple[Tensor, Tensor]:
         """States [n, L, ...], zeros where there are none, and bool [n, L]: where there are some."""
-        padding = Padding(self.lengths)
+        padding = Padding(self.lengths, self.states.device)
         return padding.padded(self.states), padding.mask
 
     def to(self, device: torch.device | str) -> Sequences:
-        return Sequences(self.states.to(device), self.lengths.to(device))
+        return Sequences(self.states.to(device), self.lengths)
 
     @classmethod
     def concatenated(cls, parts: Sequence[Sequences]) -> Sequences:
@@ -69,17 +73,14 @@ class Sequences:
 
 
 class Padding:
-    """Where the places of sequences are in a rectangle [n, L]. `mask` bool [n, L]; `longest`: L."""
+    """Where the places of sequences of `lengths` [n] are in a rectangle [n, L] on `device`. `mask` bool [n, L]; `is_full`: all
+    sequences are equally long."""
 
-    def __init__(self, lengths: Tensor) -> None:
-        self.longest = int(lengths.max())
-        self.mask = torch.arange(self.longest, device=lengths.device) < lengths[:, None]
-        self._places = self.mask.flatten().nonzero()[:, 0]  # [M]
-
-    @property
-    def is_full(self) -> bool:
-        """All sequences are equally long."""
-        return len(self._places) == self.mask.numel()
+    def __init__(self, lengths: Tensor, device: torch.device) -> None:
+        mask = torch.arange(int(lengths.max())) < lengths[:, None]
+        places = mask.flatten().nonzero()[:, 0]  # [M]
+        self.is_full = len(places) == mask.numel()
+        self.mask, self._places = sent(mask, device), sent(places, device)
 
     def padded(self, states: Tensor) -> Tensor:
         """[M, ...] -> [n, L, ...], zeros where there is nothing."""
@@ -93,6 +94,11 @@ class Padding:
         return states if self.is_full else states.index_select(0, self._places)
 
 
+def taken(states: Tensor, places: Tensor) -> Tensor:
+    """`states` [M, ...] at `places` int64 [q], which are on the host."""
+    return states.index_select(0, sent(places, states.device))
+
+
 def starts(lengths: Tensor) -> Tensor:
     """int64 [n]: the sum of the lengths before each."""
     return lengths.cumsum(0) - lengths
@@ -103,14 +109,12 @@ def bounds(lengths: Tensor) -> Tensor:
     return torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
 
 
-def owners(lengths: Tensor, total: int) -> Tensor:
-    """int64 [total]: which sequence each place belongs to; `total` is the sum of `lengths` (so the device need not be asked)."""
-    numbers = torch.arange(len(lengths), device=lengths.device)
-    return numbers.repeat_interleave(lengths, output_size=total)
+def owners(lengths: Tensor) -> Tensor:
+    """int64 [sum of lengths]: which sequence each place belongs to."""
+    return torch.repeat_interleave(lengths)
 
 
-def ranges(begins: Tensor, lengths: Tensor, total: int | None = None) -> Tensor:
-    """int64 [sum of lengths]: begin, begin + 1, ... for each of `begins` int64 [q]; `total`, if known, is that sum."""
-    total = int(lengths.sum()) if total is None else total
-    owner = owners(lengths, total)
-    return torch.arange(total, device=lengths.device) + (begins - starts(lengths))[owner]
+def ranges(begins: Tensor, lengths: Tensor) -> Tensor:
+    """int64 [sum of lengths]: begin, begin + 1, ... for each of `begins` int64 [q]."""
+    owner = owners(lengths)
+    return torch.arange(len(owner)) + (begins - starts(lengths))[owner]

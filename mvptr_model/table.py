@@ -15,9 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mvptr_data.transfers import sent
+
 
 class Table(NamedTuple):
-    """`words` [V, D] and `phrases` [F, D], the candidates of decoders; `used` [u, D], the rows `ids` int64 [u], ascending."""
+    """`words` [V, D] and `phrases` [F, D], the candidates of decoders; `used` [u, D], the rows `ids` int64 [u], ascending, on
+    the host."""
 
     words: Tensor
     phrases: Tensor
@@ -26,14 +29,14 @@ class Table(NamedTuple):
 
     @classmethod
     def of(cls, weight: Tensor, words: int, *ids: Tensor) -> Table:
-        """`weight` [V + F, D], of which the first `words` are V; `ids`: all that will be looked up."""
+        """`weight` [V + F, D], of which the first `words` are V; `ids`, on the host: all that will be looked up."""
         used = torch.cat([part.flatten() for part in ids]).unique()
-        parts: tuple[Tensor, Tensor, Tensor] = _Parts.apply(weight, words, used)
+        parts: tuple[Tensor, Tensor, Tensor] = _Parts.apply(weight, words, sent(used, weight.device))
         return cls(*parts, ids=used)
 
     def rows(self, ids: Tensor) -> Tensor:
-        """[M] -> [M, D]."""
-        return F.embedding(torch.searchsorted(self.ids, ids), self.used)
+        """[M] on the host -> [M, D]."""
+        return F.embedding(sent(torch.searchsorted(self.ids, ids), self.used.device), self.used)
 
 
 class _Parts(torch.autograd.Function):

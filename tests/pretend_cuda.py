@@ -25,12 +25,16 @@ import traceback
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.nested._internal import sdpa
+from torch.nn.attention import SDPBackend
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
@@ -52,6 +56,8 @@ WAITING = {
     ops.unique_consecutive.default,
     ops.repeat_interleave.Tensor,
 }
+#: What nested tensors attend with, on a device.
+ATTENTION = {ops._flash_attention_forward.default, ops._efficient_attention_forward.default}
 #: Operations that take indices from either device.
 INDEXING = {ops.index.Tensor, ops.index_put.default, ops.index_put_.default}
 
@@ -80,7 +86,9 @@ class OnDevice(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        raise AssertionError(f"{func} is used on the pretended device after it is gone")
+        if _are_plain(types):
+            raise AssertionError(f"{func} is used on the pretended device after it is gone")
+        return NotImplemented
 
     def __repr__(self) -> str:  # type: ignore[override]
         return f"OnDevice({self.numbers!r})"
@@ -135,11 +143,13 @@ class PretendedCuda:
         if not here and (wanted is None or wanted.type != "cuda"):
             return func(*args, **kwargs)
         self.issued += 1
+        if func in ATTENTION:
+            return self._attended(func, args, kwargs)
         if func is ops._to_copy.default and bool(here) != (wanted is None or wanted.type == "cuda"):
             return self._moved(args[0], kwargs)
         if func is ops.copy_.default and len(here) == 1:
             return self._overwritten(*args)
-        self._check(func, tensors, args)
+        self._check(func, tensors, args, kwargs)
         if wanted is not None:
             kwargs["device"] = CPU
         bare_args, bare_kwargs = tree_map(_bare, (args, kwargs))
@@ -153,13 +163,33 @@ class PretendedCuda:
             wrapped = tree_map(lambda leaf: self._wrapped(leaf) if isinstance(leaf, Tensor) else leaf, result)
         return return_and_correct_aliasing(func, args, kwargs, wrapped)
 
-    def _check(self, func: Any, tensors: list[Tensor], args: Any) -> None:
+    def _check(self, func: Any, tensors: list[Tensor], args: Any, kwargs: dict[str, Any]) -> None:
         strangers = [tensor for tensor in tensors if not isinstance(tensor, OnDevice) and tensor.dim() > 0]
         if strangers and func not in INDEXING:
             raise RuntimeError(f"Expected all tensors to be on the same device, but found cuda:0 and cpu, in {func}")
         masks = func in INDEXING and any(index is not None and index.dtype == torch.bool for index in args[1])
-        if func in WAITING or masks or strangers or func.name() == "torchvision::nms":
+        waits = func in WAITING and kwargs.get("output_size") is None
+        if waits or masks or strangers or func.name() == "torchvision::nms":
             self.wait()
+
+    def _attended(self, func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """The fused kernels' result, sequence by sequence: queries [Q, h, d], keys and values [M, h, d], or [1, ...] each."""
+        queries, keys, values = (_bare(part) for part in args[:3])
+        begins, others = (_bare(part).tolist() for part in args[3:6] if isinstance(part, Tensor))
+        dropout = args[7] if func is ops._flash_attention_forward.default else args[8]
+        assert not dropout, "dropout draws numbers that only a device has"
+        found = []
+        for (start, stop), (first, last) in zip(pairwise(begins), pairwise(others), strict=True):
+            parts = queries[..., start:stop, :, :], keys[..., first:last, :, :], values[..., first:last, :, :]
+            seen = F.scaled_dot_product_attention(
+                *(part.transpose(-3, -2) for part in parts), scale=kwargs.get("scale")
+            )
+            found.append(seen.transpose(-3, -2))
+        # What only the way back needs, and the longest sequences, are made up.
+        output, unused = self._wrapped(torch.cat(found, dim=-3)), self._wrapped(torch.empty(0))
+        if func is ops._flash_attention_forward.default:
+            return output, unused, unused, unused, unused
+        return output, unused, unused, unused, 0, 0
 
     def _moved(self, source: Tensor, kwargs: dict[str, Any]) -> Tensor:
         """From the host to the device, or back."""
@@ -241,8 +271,8 @@ class _Operations(TorchDispatchMode):
         self._device = device
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if any(kind not in (Tensor, torch.nn.Parameter, OnDevice) for kind in types):
-            return NotImplemented  # nested tensors: they come back as what they are made of
+        if not _are_plain(types):
+            return NotImplemented
         if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"):
             with self:
                 result = func.decompose(*args, **(kwargs or {}))
@@ -325,6 +355,7 @@ def pretend_cuda(*, capacity: int | None = None) -> Iterator[PretendedCuda]:
     with contextlib.ExitStack() as stack:
         for name, stand_in in stands_in.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, stand_in))
+        stack.enter_context(mock.patch.object(sdpa, "_select_sdp_backend", _attention_kernel))
         stack.enter_context(mock.patch.object(threading.Thread, "run", run_with_device))
         torch._C._ensureCUDADeviceGuardSet()  # type: ignore[attr-defined]
         # Parameters change their class with their device.
@@ -335,8 +366,19 @@ def pretend_cuda(*, capacity: int | None = None) -> Iterator[PretendedCuda]:
         yield device
 
 
+def _attention_kernel(query: Tensor, *_: object, **__: object) -> SDPBackend:
+    """Which kernel torch would take for nested tensors: the one for half precision, or the one for fp32."""
+    half = query.dtype in (torch.float16, torch.bfloat16)
+    return SDPBackend.FLASH_ATTENTION if half else SDPBackend.EFFICIENT_ATTENTION
+
+
 def _bare(leaf: Any) -> Any:
     return leaf.numbers if isinstance(leaf, OnDevice) else leaf
+
+
+def _are_plain(types: Any) -> bool:
+    """Whether an operation is for plain tensors; one for nested tensors comes back as what they are made of."""
+    return all(kind in (Tensor, torch.nn.Parameter, OnDevice) for kind in types)
 
 
 def _with_index(leaf: Any) -> Any:

@@ -19,6 +19,7 @@ FOR_THE_MODEL = (
     "mvptr_data.errors",
     "mvptr_data.storage",
     "mvptr_data.tensor_files",
+    "mvptr_data.transfers",
     "mvptr_data.version",
 )
 

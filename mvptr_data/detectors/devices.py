@@ -1,4 +1,4 @@
-"""Where the detector computes, and how numbers come there and back."""
+"""Where the detector computes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
 from mvptr_data.errors import InputError
 
@@ -30,28 +29,6 @@ def choose_device(name: str | None) -> torch.device:
             "Choose another device, or leave the option out.",
         )
     return device
-
-
-def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host's on `device`, without waiting for what the device has yet to do: a plain `to` would."""
-    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
-
-
-class Fetched:
-    """Tensors of one device on their way to the host, begun when this is made. `get` waits for them, and for no work after."""
-
-    def __init__(self, *tensors: Tensor) -> None:
-        self._copies = tuple(tensor.to("cpu", non_blocking=True) for tensor in tensors)
-        self._arrival: torch.cuda.Event | None = None
-        if tensors[0].device.type == "cuda":
-            self._arrival = torch.cuda.Event()
-            self._arrival.record(torch.cuda.current_stream(tensors[0].device))
-
-    def get(self) -> tuple[Tensor, ...]:
-        """The tensors, on the host. Before, what is in them is undefined."""
-        if self._arrival is not None:
-            self._arrival.synchronize()
-        return self._copies
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def encode_texts(model: Mvptr, batches: Iterable[Batch]) -> Encoded:
     parts, embeddings = [], []
     with measuring(model) as device:
         for batch in batches:
-            batch = ablated(batch.to(device), model.configuration)
+            batch = ablated(batch.placed(device), model.configuration)
             text = model.bert.text(batch.text_ids, batch.text_lengths)
             embeddings.append(_embedded(model.bert.txt_proj(text.first)))
             parts.append(text.to("cpu"))
@@ -57,14 +57,15 @@ def encode_images(model: Mvptr, batches: Iterable[Batch]) -> Encoded:
     parts, embeddings = [], []
     with measuring(model) as device:
         for batch in batches:
-            tags, regions = _image(model, ablated(batch.to(device), model.configuration))
+            tags, regions = _image(model, ablated(batch.placed(device), model.configuration))
             embeddings.append(_embedded(model.bert.vis_proj(tags.first)))
             parts.append((tags.then(regions) if model.configuration.merged_attention else regions).to("cpu"))
     return Encoded(Sequences.concatenated(parts), torch.cat(embeddings))
 
 
 def encode_pairs(model: Mvptr, batch: Batch, layer: int) -> tuple[Sequences, Sequences]:
-    """Texts and regions of a packed batch's pairs at the output of a layer of the multi-modal encoder, from 0."""
+    """Texts and regions of the pairs of a packed batch, `placed` where the model is, at the output of a layer of the
+    multi-modal encoder, from 0."""
     batch = ablated(batch, model.configuration)
     text = model.bert.text(batch.text_ids, batch.text_lengths)
     tags, regions = _image(model, batch)
@@ -80,7 +81,7 @@ def match_log_odds(model: Mvptr, texts: Sequences, images: Sequences) -> Tensor:
     They order pairs as the probability does, without its rounding to 1 beyond 17.
     """
     joint, last = texts.then(images), model.configuration.joint_layers - 1
-    nowhere_else = torch.zeros(len(joint.states), dtype=torch.bool, device=joint.states.device)
+    nowhere_else = torch.zeros(len(joint.states), dtype=torch.bool)
     first = model.bert.mul_encoder.outputs(joint, {last}, nowhere_else)[last].first
     logits = model.cls.seq_relationship(model.bert.pooler(first)).float()
     return logits[:, 1] - logits[:, 0]

@@ -22,11 +22,13 @@ from torch import Tensor
 
 from mvptr_data.errors import InputError
 from mvptr_data.phrases import PhraseWords
+from mvptr_data.transfers import sent
 from mvptr_model.ablations import phrase_places
 from mvptr_model.batch import Batch
 from mvptr_model.evaluation.encoding import encode_pairs, measuring
 from mvptr_model.evaluation.held_out import HeldOut, TextPlace
 from mvptr_model.model import Mvptr
+from mvptr_model.sequences import taken
 
 #: A box is right above this overlap.
 RIGHT_IOU = 0.5
@@ -95,9 +97,9 @@ def ground_phrases(
             queries = list(_queries(part, data.texts[number * batch :], data, gold))
             if not queries:
                 continue
-            texts = torch.tensor([query.row for query in queries], device=device)
-            phrases = torch.tensor([query.number for query in queries], device=device)
-            regions = _most_similar(model, part.to(device), texts, phrases, state).tolist()
+            texts = torch.tensor([query.row for query in queries])
+            phrases = torch.tensor([query.number for query in queries])
+            regions = _most_similar(model, part.placed(device), texts, phrases, state).tolist()
             found += [
                 GroundedPhrase(query.text, query.phrase, region, query.right, query.boxes)
                 for query, region in zip(queries, regions, strict=True)
@@ -156,11 +158,11 @@ def _most_similar(model: Mvptr, batch: Batch, rows: Tensor, numbers: Tensor, sta
     texts, regions = encode_pairs(model, batch, model.configuration.grounding_layer)
     if state == "words":
         states, _ = texts.rows(rows).padded()  # [p, T, D]
-        where = batch.phrase_pieces[numbers][:, : states.shape[1]].to(states.dtype)
+        where = sent(batch.phrase_pieces[numbers][:, : states.shape[1]], states.device).to(states.dtype)
         # Of any length, for a cosine follows: the sum does for the mean.
         phrases = torch.einsum("pt,ptd->pd", where, states)
     else:
-        phrases = texts.states[phrase_places(batch)][numbers]
+        phrases = taken(texts.states, phrase_places(batch).nonzero()[:, 0][numbers])
     candidates, there = regions.rows(rows).padded()  # [p, R, D]
     cosines = F.cosine_similarity(phrases.float()[:, None], candidates.float(), dim=2)
     return cosines.masked_fill(~there, -torch.inf).argmax(dim=1).cpu()

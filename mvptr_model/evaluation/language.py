@@ -14,6 +14,7 @@ from mvptr_model.evaluation.encoding import encode_pairs, measuring
 from mvptr_model.evaluation.held_out import HeldOut
 from mvptr_model.masking import IGNORED
 from mvptr_model.model import Mvptr
+from mvptr_model.sequences import taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +34,12 @@ def recover_words(model: Mvptr, data: HeldOut, *, batch: int = 256) -> Recovered
     right, labels = [], []
     with measuring(model) as device:
         for part in data.text_batches(batch):
-            part = part.to(device)
             words = ablated(part, model.configuration).word_labels
-            masked = words != IGNORED
-            text, _ = encode_pairs(model, part, last)
-            best = model.cls.predictions(text.states[masked], rows).argmax(dim=1)
-            right.append((best == words[masked]).cpu())
-            labels.append(words[masked].cpu())
+            masked = (words != IGNORED).nonzero()[:, 0]
+            text, _ = encode_pairs(model, part.placed(device), last)
+            best = model.cls.predictions(taken(text.states, masked), rows).argmax(dim=1)
+            right.append(best.cpu() == words[masked])
+            labels.append(words[masked])
     found, of = torch.cat(right), torch.cat(labels)
     if not len(of):
         return RecoveredWords(words=0, accuracy=0.0, chance=0.0)

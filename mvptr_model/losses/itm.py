@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mvptr_data.transfers import sent
 from mvptr_model.losses.ranks import Loss, drawn, mean, widened
 from mvptr_model.losses.vsc import Rivals, Similarities
 
 
 class Pairs(NamedTuple):
-    """int64 [q] each: places of an image and a text among all N; float32 [q]: 0 for what is no pair, else 1."""
+    """int64 [q] each, on the host: places of an image and a text among all N; float32 [q]: 0 for what is no pair, else 1."""
 
     images: Tensor
     texts: Tensor
@@ -25,7 +26,8 @@ class Pairs(NamedTuple):
 
 def matched_pairs(rivals: Rivals) -> Pairs:
     """Each image with its own text."""
-    return Pairs(rivals.own, rivals.own, rivals.weights)
+    own = rivals.places
+    return Pairs(own, own, rivals.weights)
 
 
 def mismatched_pairs(found: Similarities, rivals: Rivals, *, seed: int, step: int, hardest: bool) -> Pairs:
@@ -38,9 +40,10 @@ def mismatched_pairs(found: Similarities, rivals: Rivals, *, seed: int, step: in
     other_image = rivals.own % 2 == 0
     similarity = torch.where(other_image[:, None], found.text_to_image, found.image_to_text).detach()
     taken = _chosen(similarity, rivals, None if hardest else ("itm", seed, step))
+    own = rivals.places
     return Pairs(
-        images=torch.where(other_image, taken, rivals.own),
-        texts=torch.where(other_image, rivals.own, taken),
+        images=torch.where(own % 2 == 0, taken, own),
+        texts=torch.where(own % 2 == 0, own, taken),
         weights=rivals.negative.any(dim=1).to(rivals.weights.dtype),
     )
 
@@ -48,7 +51,7 @@ def mismatched_pairs(found: Similarities, rivals: Rivals, *, seed: int, step: in
 def other_images(found: Similarities, rivals: Rivals, *, seed: int, step: int) -> Pairs:
     """Another image for each text, drawn from p^s2v: V' of eq. 7 to the letter."""
     taken = _chosen(found.text_to_image.detach(), rivals, ("wpg", seed, step))
-    return Pairs(taken, rivals.own, rivals.negative.any(dim=1).to(rivals.weights.dtype))
+    return Pairs(taken, rivals.places, rivals.negative.any(dim=1).to(rivals.weights.dtype))
 
 
 def matching(logits: Tensor, pairs: Pairs, matched: Tensor) -> Loss:
@@ -62,14 +65,14 @@ def matching(logits: Tensor, pairs: Pairs, matched: Tensor) -> Loss:
 
 
 def _chosen(similarity: Tensor, rivals: Rivals, draws: tuple[int | str, ...] | None) -> Tensor:
-    """int64 [n]: a negative of each pair, drawn from the softmax of `similarity` [n, N] over its negatives, by numbers that
-    `draws` decides; the most similar one where that is None. Any place where there is no negative."""
+    """int64 [n], on the host: a negative of each pair, drawn from the softmax of `similarity` [n, N] over its negatives, by
+    numbers that `draws` decides; the most similar one where that is None. Any place where there is no negative."""
     allowed = similarity.masked_fill(~rivals.negative, -torch.inf)
     if draws is None:
-        return allowed.argmax(dim=1)
+        return allowed.argmax(dim=1).cpu()
     best = allowed.amax(dim=1, keepdim=True).clamp(min=torch.finfo(allowed.dtype).min)  # finite without a negative, too
-    numbers = drawn(len(rivals.own), 1, *draws).to(similarity.device)
-    return multinomial((allowed - best).double().exp(), numbers[:, 0])
+    numbers = sent(drawn(len(rivals.own), 1, *draws), similarity.device)
+    return multinomial((allowed - best).double().exp(), numbers[:, 0]).cpu()
 
 
 def multinomial(shares: Tensor, numbers: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from mvptr_model.sequences import Sequences, ranges
+from mvptr_data.transfers import sent
+from mvptr_model.sequences import Sequences, ranges, taken
 from mvptr_model.stream import keyed
 
 
@@ -52,17 +53,20 @@ class Peers:
             return _Gather.apply(own.to(torch.uint8), self).bool()
         return _Gather.apply(own, self)
 
-    def gather_sequences(self, own: Sequences) -> Sequences:
-        """n sequences of each rank -> N; each rank may have another number of places."""
+    def gather_counts(self, own: Tensor, device: torch.device) -> Tensor:
+        """[n, ...] of each rank -> [N, ...], both on the host, though sent from `device` to device: not every group of ranks
+        sends what is on hosts. The host waits."""
+        return own if self.count == 1 else self.gather(sent(own, device)).cpu()
+
+    def gather_sequences(self, own: Sequences, lengths: Tensor) -> Sequences:
+        """n sequences of each rank -> N, whose lengths are `lengths` [N]; each rank may have another number of places."""
         if self.count == 1:
             return own
-        lengths = self.gather(own.lengths)
         places = lengths.view(self.count, -1).sum(dim=1)
         most = int(places.max())
         # As many of each rank, the form in which they can be sent; then without what was filled up.
-        sent = self.gather(F.pad(own.states, (0, 0, 0, most - len(own.states))))
-        first = torch.arange(self.count, device=places.device) * most
-        return Sequences(sent.index_select(0, ranges(first, places)), lengths)
+        gathered = self.gather(F.pad(own.states, (0, 0, 0, most - len(own.states))))
+        return Sequences(taken(gathered, ranges(torch.arange(self.count) * most, places)), lengths)
 
 
 class _Gather(torch.autograd.Function):

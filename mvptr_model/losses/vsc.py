@@ -38,6 +38,11 @@ class Rivals:
         return cls(peers, own, weights, filled & different)
 
     @property
+    def places(self) -> Tensor:
+        """`own`, on the host."""
+        return torch.arange(len(self.own)) + self.peers.rank * len(self.own)
+
+    @property
     def compared(self) -> Tensor:
         """bool [n, N]: the negatives and the pair itself."""
         itself = torch.zeros_like(self.negative)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mvptr_data.transfers import sent
 from mvptr_model.losses.ranks import Loss, Peers, mean, not_narrowed, widened
 
 #: Eq. 7: how much better a text's own image has to be.
@@ -56,9 +57,10 @@ def grounded(matched: Grounding, mismatched: Grounding, texts: Tensor, weights: 
     """Eq. 7, with the maximum for its `min`, a misprint: the mean over sentences of `max(0, 0.2 + S(V', S) - S(V, S))`.
 
     `matched` [n]: each sentence of this rank with its own image; `mismatched` [q]: with other images V', where `texts` int64
-    [q] are the places of the sentences among all N, and `weights` float [q] are 0 for what is no pair. A sentence with several
-    V' takes their mean; one with none, or without a phrase or a region, is not part of the mean over sentences.
+    [q], on the host, are the places of the sentences among all N, and `weights` float [q] are 0 for what is no pair. A sentence
+    with several V' takes their mean; one with none, or without a phrase or a region, is not part of the mean over sentences.
     """
+    texts = sent(texts, weights.device)
     similarity, known = peers.gather(matched.similarity), peers.gather(matched.known)  # [N]
     valid = (mismatched.known & known[texts] & (weights > 0)).to(similarity.dtype)  # [q]
     others = similarity.new_zeros(len(known)).index_add(0, peers.gather(texts), peers.gather(valid))  # [N]: how many V'

@@ -206,9 +206,7 @@ class StageRun:
     def _pass(self, values: StepValues, batch: Batch, forward: int, share: float) -> tuple[float, bool]:
         """Forward and backward of one part, number `forward` of the stage. Returns what `engines.step` does."""
         torch.manual_seed(keyed.key("dropout", self._seed, forward, self._world.rank) >> 1)
-        outcome = self._engine(
-            batch.to(self._world.device, non_blocking=True), stage=self._stage.stage, seed=self._seed, step=forward
-        )
+        outcome = self._engine(batch, stage=self._stage.stage, seed=self._seed, step=forward)
         values.add(outcome, self._parts, share)
         self._engine.backward(outcome.total * share)
         try:

@@ -19,6 +19,17 @@ PAD, CLS, SEP, MASK = 0, 1, 2, 3
 WORDS, PHRASES = 40, 9
 TEXT, MOST_PHRASES, TAGS, REGIONS = 14, 4, 9, 6
 
+#: Changes to the small configuration: what is computed, and where, differs in each.
+VARIETY: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "official": {"preset": "official"},
+    "no tags": {"inputs": ("w", "c", "r"), "losses": ("mcr_s", "vsc", "wpg", "itm", "mlm")},
+    "no phrases": {"inputs": ("w", "r", "t"), "losses": ("mcr_v", "vsc", "itm", "mlm")},
+    "grounded last": {"wpg_layer": 2},
+    "own V'": {"wpg_negatives": "own"},
+    "merged": {"merged_attention": True, "losses": ("mcr_v", "mcr_s", "wpg", "itm", "mlm")},
+}
+
 
 def random_batch(
     seed: int,

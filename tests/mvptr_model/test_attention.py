@@ -35,14 +35,15 @@ def literal(queries: Tensor, keys: Tensor, values: Tensor, sizes: list[tuple[int
 @pytest.mark.parametrize("way", [padded, nested])
 @settings(max_examples=20, deadline=None)
 @given(sizes=sizes_of, seed=st.integers(0, 2**16))
-def test_equal_to_the_formula(way: Callable[[Tensor, Tensor], Attend], sizes: list[tuple[int, int]], seed: int) -> None:
+def test_equal_to_the_formula(way: Callable[..., Attend], sizes: list[tuple[int, int]], seed: int) -> None:
     """What is seen, and its gradients, to 1e-10."""
     torch.manual_seed(seed)
     places, asking = (sum(pair[part] for pair in sizes) for part in (0, 1))
     given_to = [
         torch.randn(count, HEADS, SIZE, dtype=torch.float64, requires_grad=True) for count in (asking, places, places)
     ]
-    attend = way(*(torch.tensor([pair[part] for pair in sizes]) for part in (0, 1)))
+    lengths, asked = (torch.tensor([pair[part] for pair in sizes]) for part in (0, 1))
+    attend = way(lengths, torch.device("cpu"), asked)
     found, expected = attend(*given_to, 0.0), literal(*given_to, sizes)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
     weights = torch.randn_like(expected)
@@ -52,12 +53,12 @@ def test_equal_to_the_formula(way: Callable[[Tensor, Tensor], Attend], sizes: li
 
 
 @pytest.mark.parametrize("way", [padded, nested])
-def test_dropout(way: Callable[[Tensor], Attend]) -> None:
+def test_dropout(way: Callable[..., Attend]) -> None:
     """Weights, each by itself, are 0 or 1 / (1 - p) times as large."""
     torch.manual_seed(0)
     lengths, chance, count = torch.tensor([50, 30]), 0.25, 80
     queries, keys = torch.zeros(2, count, HEADS, SIZE).unbind()
-    attend = way(lengths)
+    attend = way(lengths, torch.device("cpu"))
     seen = attend(queries, keys, torch.ones(count, HEADS, SIZE), chance)  # the sum of weights that are left
     assert seen.std() > 0
     assert torch.isclose(seen.mean(), torch.tensor(1.0), atol=0.05)

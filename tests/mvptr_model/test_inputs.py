@@ -30,6 +30,7 @@ from mvptr_model.stream.batches import NO_ITEM, Item
 from mvptr_model.stream.reader import ShardReader
 from mvptr_model.stream.shard import FieldFiles, OpenShard
 from mvptr_model.word_pieces import WordPieces
+from tests.pretend_cuda import pretend_cuda
 
 PIECES = [
     "[PAD]",
@@ -306,20 +307,24 @@ def test_masks_follow_seed_epoch_and_caption(tmp_path: Path) -> None:
 def test_a_batch_travels(tmp_path: Path) -> None:
     batch = collated(NO_MASKS, [item(make_shard(tmp_path, [members()]))])
     assert_equal(pickle.loads(pickle.dumps(batch)), batch)
-    assert_equal(batch.to("cpu", non_blocking=True), batch)
+    assert_equal(batch.placed(torch.device("cpu")), batch)
     assert {value.device.type for value in tensors(batch.to("meta")).values()} == {"meta"}
     assert batch.nbytes == sum(value.numel() * value.element_size() for value in tensors(batch).values())
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs a GPU")
-def test_a_batch_goes_to_the_gpu_from_pinned_memory(tmp_path: Path) -> None:
+def test_what_is_computed_with_goes_to_the_device_and_nobody_waits(tmp_path: Path) -> None:
     batch = collated(NO_MASKS, [item(make_shard(tmp_path, [members(), members(["wave"] * 3)]))])
-    pinned = batch.pin_memory()
-    assert all(value.is_pinned() for value in tensors(pinned).values())
-    sent = pinned.to("cuda", non_blocking=True)
-    assert {value.device.type for value in tensors(sent).values()} == {"cuda"}
-    torch.cuda.synchronize()
-    assert_equal(sent.to("cpu"), batch)
+    with pretend_cuda() as device:
+        pinned = batch.pin_memory()
+        placed = pinned.placed(torch.device("cuda"))
+        assert not device.waits
+        there = {name for name, value in tensors(placed).items() if value.device.type == "cuda"}
+        assert there == {"features", "geometry", "image_ids", "weights"}
+        assert {name for name, value in tensors(pinned).items() if value.is_pinned()} == there
+        assert_equal(placed.to("cpu"), batch)
+        everywhere = batch.to("cuda")
+        assert {value.device.type for value in tensors(everywhere).values()} == {"cuda"}
+        assert_equal(everywhere.placed(torch.device("cuda")).to("cpu"), batch)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from mvptr_model.stream.loader import StreamLoader
 from mvptr_model.stream.reader import ShardReader
 from mvptr_model.stream.settings import OrderSettings
 from mvptr_model.word_pieces import WordPieces
-from tests.mvptr_model.random_batches import WORDS, random_batch, small_configuration, small_model
+from tests.mvptr_model.random_batches import VARIETY, WORDS, random_batch, small_configuration, small_model
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -225,18 +225,6 @@ def test_it_learns() -> None:
     last = model(batch, stage=2).losses
     for name, value in first.items():
         assert last[name] < value / 2, name
-
-
-#: Changes to the small configuration: what is computed, and where, differs in each.
-VARIETY: dict[str, dict[str, Any]] = {
-    "paper": {},
-    "official": {"preset": "official"},
-    "no tags": {"inputs": ("w", "c", "r"), "losses": ("mcr_s", "vsc", "wpg", "itm", "mlm")},
-    "no phrases": {"inputs": ("w", "r", "t"), "losses": ("mcr_v", "vsc", "itm", "mlm")},
-    "grounded last": {"wpg_layer": 2},
-    "own V'": {"wpg_negatives": "own"},
-    "merged": {"merged_attention": True, "losses": ("mcr_v", "mcr_s", "wpg", "itm", "mlm")},
-}
 
 
 @pytest.mark.parametrize("stage", [1, 2])

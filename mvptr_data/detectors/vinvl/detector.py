@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from mvptr_data.detectors.boxes import order_corners
-from mvptr_data.detectors.devices import Fetched, choose_device, one_thread, sent
+from mvptr_data.detectors.devices import choose_device, one_thread
 from mvptr_data.detectors.interface import Regions
 from mvptr_data.detectors.label_map import LabelMap, load_label_map
 from mvptr_data.detectors.vinvl.architecture import X152_C4
@@ -34,6 +34,7 @@ from mvptr_data.detectors.vinvl.postprocess import Limits, select_regions
 from mvptr_data.detectors.vinvl.rpn import propose
 from mvptr_data.detectors.vinvl.weights import LoadedModel, load_weights
 from mvptr_data.errors import InputError
+from mvptr_data.transfers import Fetched, sent
 
 #: Raised when the same weights and options begin to give other regions.
 ALGORITHM_VERSION = 1

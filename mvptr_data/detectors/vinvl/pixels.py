@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mvptr_data.detectors.devices import sent
+from mvptr_data.transfers import sent
 
 #: The shorter side becomes the first, unless the longer one would pass the second (INPUT.MIN_SIZE_TEST, MAX_SIZE_TEST).
 SHORT_SIDE, LONG_SIDE_LIMIT = 600, 1000

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mvptr_model.losses.mcr import assignments, recovered_concepts
+from mvptr_model.losses.mcr import Recovery, assignments
 
 #: Masked places of each sample.
 counts = st.lists(st.integers(0, 5), min_size=1, max_size=5)
@@ -44,7 +44,7 @@ def literal(logits: Tensor, labels: Tensor, sample: Tensor, samples: int) -> flo
 @given(seeds, counts)
 def test_the_matched_entropy(seed: int, places: list[int]) -> None:
     logits, labels, sample = masked(seed, places)
-    loss = recovered_concepts(logits, labels, sample, len(places), match=True)
+    loss = Recovery(logits, labels, sample, len(places), match=True).loss()
     expected = literal(logits, labels, sample, len(places))
     assert math.isclose(loss.value.item(), expected, rel_tol=1e-10, abs_tol=1e-12)
 
@@ -58,7 +58,7 @@ def test_without_matching_each_label_stays_at_its_place(seed: int, places: list[
         for which, count in enumerate(places)
         if count
     ]
-    loss = recovered_concepts(logits, labels, sample, len(places), match=False)
+    loss = Recovery(logits, labels, sample, len(places), match=False).loss()
     assert math.isclose(loss.value.item(), sum(means) / max(len(means), 1), rel_tol=1e-10, abs_tol=1e-12)
 
 
@@ -71,7 +71,7 @@ def test_the_order_of_the_labels_does_not_matter(seed: int, places: list[int], r
         of_it = labels[sample == which].tolist()
         random.shuffle(of_it)
         shuffled[sample == which] = torch.tensor(of_it, dtype=torch.int64)
-    one, other = (recovered_concepts(logits, given, sample, len(places), match=True) for given in (labels, shuffled))
+    one, other = (Recovery(logits, given, sample, len(places), match=True).loss() for given in (labels, shuffled))
     assert torch.allclose(one.value, other.value)
     assert one.accuracy is not None
     assert other.accuracy is not None
@@ -90,7 +90,7 @@ def test_assignments_cost_least(seed: int, count: int) -> None:
 def test_accuracy_is_that_of_the_matched_labels() -> None:
     logits = torch.tensor([[0.0, 9.0, 0.0], [9.0, 0.0, 0.0], [0.0, 0.0, 9.0], [9.0, 0.0, 0.0]])
     labels, sample = torch.tensor([0, 1, 2, 1]), torch.tensor([0, 0, 1, 2])
-    matched, in_place = (recovered_concepts(logits, labels, sample, 3, match=match).accuracy for match in (True, False))
+    matched, in_place = (Recovery(logits, labels, sample, 3, match=match).loss().accuracy for match in (True, False))
     assert matched is not None
     assert in_place is not None
     assert (matched.item(), in_place.item()) == (0.75, 0.25)
@@ -100,16 +100,14 @@ def test_accuracy_is_that_of_the_matched_labels() -> None:
 def test_its_gradient(match: bool) -> None:
     logits, labels, sample = masked(3, [2, 0, 3, 1])
     logits.requires_grad_()
-    assert torch.autograd.gradcheck(
-        lambda given: recovered_concepts(given, labels, sample, 4, match=match).value, logits
-    )
+    assert torch.autograd.gradcheck(lambda given: Recovery(given, labels, sample, 4, match=match).loss().value, logits)
 
 
 @pytest.mark.parametrize("candidates", [5, 0])
 def test_nothing_masked_is_zero_with_a_gradient_of_zero(candidates: int) -> None:
     weight, bias = torch.ones(candidates, 3, requires_grad=True), torch.ones(candidates, requires_grad=True)
     none = torch.zeros(0, dtype=torch.int64)
-    loss = recovered_concepts(torch.ones(0, 3) @ weight.T + bias, none, none, 4, match=True)
+    loss = Recovery(torch.ones(0, 3) @ weight.T + bias, none, none, 4, match=True).loss()
     loss.value.backward()
     assert loss.value.item() == 0
     assert bias.grad is not None
@@ -121,5 +119,5 @@ def test_what_is_not_finite_passes_through(value: float) -> None:
     """To where a run is stopped, rather than raising on one rank while others wait."""
     logits = torch.randn(3, 5)
     logits[1, 2] = value
-    loss = recovered_concepts(logits, torch.tensor([0, 2, 1]), torch.tensor([0, 0, 1]), 2, match=True)
+    loss = Recovery(logits, torch.tensor([0, 2, 1]), torch.tensor([0, 0, 1]), 2, match=True).loss()
     assert not loss.value.isfinite()

@@ -1,0 +1,76 @@
+"""What the model does on a CUDA device, forward, seen on a pretended one: what its kernels compute is not to be seen here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mvptr_model.evaluation.measure import Measured, MeasureSettings, measure
+from mvptr_model.stream.reader import ShardReader
+from tests.mvptr_model.evaluation import small_models
+from tests.mvptr_model.random_batches import VARIETY, random_batch, small_configuration, small_model
+from tests.pretend_cuda import pretend_cuda
+
+
+@pytest.mark.parametrize("form", ["packed", "padded"])
+@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("changes", VARIETY.values(), ids=VARIETY)
+def test_losses_are_the_hosts_and_it_waits_for_what_only_the_device_knows(
+    changes: dict[str, Any], stage: int, form: str
+) -> None:
+    batch = random_batch(1, 6, images=5, empty=1)
+    batch = batch.without_padding() if form == "packed" else batch
+    expected = small_model(small_configuration(**changes))(batch, stage=stage, seed=2, step=1)
+    with pretend_cuda() as device:
+        model = small_model(small_configuration(**changes)).to("cuda")
+        pinned = batch.pin_memory()
+        device.waits.clear()
+        outcome = model(pinned, stage=stage, seed=2, step=1)
+        waits = dict(device.waits)
+        found = {name: value.cpu() for name, value in {**outcome.losses, "total": outcome.total}.items()}
+    torch.testing.assert_close(found, {**expected.losses, "total": expected.total}, rtol=1e-9, atol=1e-9)
+    # Which negatives were drawn; and what concepts cost, where there is nothing more to compute meanwhile.
+    drawn = sum(count for line, count in waits.items() if line.startswith("mvptr_model/losses/itm.py"))
+    costs = sum(count for line, count in waits.items() if line.startswith("mvptr_data/transfers.py"))
+    assert drawn + costs == sum(waits.values()), waits
+    assert drawn <= (stage == 2) * (1 + (changes.get("wpg_negatives") == "own")) and costs <= 2
+    if stage == 2 and "merged_attention" not in changes and changes.get("wpg_layer") is None:
+        assert costs == 0, "the multi-modal encoder covers it"
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_half_precision_takes_its_own_kernel(stage: int) -> None:
+    batch = random_batch(0, 6)
+    expected = small_model().bfloat16()(batch, stage=stage).losses
+    with pretend_cuda():
+        outcome = small_model().bfloat16().to("cuda")(batch, stage=stage)
+        found = {name: value.cpu() for name, value in outcome.losses.items()}
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
+
+
+def test_a_batch_that_is_on_the_device_as_a_whole_is_taken_too() -> None:
+    batch = random_batch(3, 5)
+    expected = small_model()(batch, stage=2, seed=1).total
+    with pretend_cuda():
+        found = small_model().to("cuda")(batch.to("cuda"), stage=2, seed=1).total.cpu()
+    torch.testing.assert_close(found, expected)
+
+
+def test_measuring_gives_the_same(published: Path) -> None:
+    def measured(device: str) -> Measured:
+        saved = small_models.small_model(published)
+        saved.model.to(device)
+        with ShardReader(str(published)) as reader:
+            sample = reader[0]
+            gold = {
+                (sample.key, caption.text): {phrase.phrase: sample.boxes for phrase in caption.phrases}
+                for caption in sample.captions
+            }
+        return measure(saved, str(published), gold, MeasureSettings(texts_each=9, images_each=4, batch=20))
+
+    expected = measured("cpu")
+    with pretend_cuda():
+        assert measured("cuda") == expected
