@@ -23,6 +23,12 @@ class Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for argument in args:  # those of the command as well: nothing that is written could name them
+            if not argument.isascii() and any("\ud800" <= character <= "\udfff" for character in argument):
+                raise click.ClickException(f"the argument {argument!r} is not UTF-8. Give it in UTF-8.")
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             signal.signal(signal.SIGTERM, _stop)  # what Slurm and containers send ends a run as Ctrl-C does

@@ -87,6 +87,8 @@ def test_quiet_says_nothing_and_the_log_has_it(world, tmp_path: Path) -> None:  
         (("extract-regions", "{tmp}", "{tmp}/out", "--option", "score_threshold=NaN"), "Give a number"),
         (("extract-regions", "{tmp}", "{tmp}/out", "--option", "a=1", "--option", "a=x"), "given twice"),
         (("extract-regions", "{tmp}/bad\udcff", "{tmp}/out"), "not UTF-8"),
+        (("extract-regions", "{tmp}", "{tmp}/out", "--split", "\udcff"), "the argument '\\udcff' is not UTF-8"),
+        (("verify", "\udcff"), "is not UTF-8"),
         (("build-phrase-vocab", "foo://x", "{tmp}/out"), "Protocol not known"),
         (("build-phrase-vocab", "/dev/null", "{tmp}/out"), "not a regular file"),
         (("demo", "memory://x"), "is a URL"),

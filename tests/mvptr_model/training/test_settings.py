@@ -102,6 +102,9 @@ def test_yaml_and_changes(tmp_path: Path) -> None:
         ("initial.model={a: 1}", r"\$.initial.model"),
         ("checkpoints.minutes=1:30", "Expected `float | null`, got `str`"),
         ("seed=!!python/object/apply:os.system [ls]", "is not YAML"),
+        ("seed=!!bool foo", r"is not YAML \(KeyError: 'foo'\)"),
+        ("seed=!!int ''", "is not YAML"),
+        ("seed=!!timestamp foo", "is not YAML"),
     ],
 )
 def test_what_cannot_be_used_is_refused(tmp_path: Path, change: str, said: str) -> None:
