@@ -10,13 +10,16 @@ images in turn, so that other work on the machine meets both. On a CPU a second 
 rates are what one core does. Without `--weights` the network has random ones, on which only post-processing depends.
 
 Where there is a GPU, `detect` is measured in fp16 at 600x800 instead, by batch size, with its share of what the device's
-`--tflops` would allow.
+`--tflops` would allow; and a whole `extract-regions` over JPEG files, with the share of the time in which the GPU had nothing to
+do, as `nvidia-smi` tells.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import math
+import subprocess
 import tempfile
 import time
 from collections import defaultdict
@@ -45,6 +48,9 @@ from mvptr_data.detectors.vinvl.pixels import PreparedImage, prepare, to_input
 from mvptr_data.detectors.vinvl.postprocess import Limits, select_regions
 from mvptr_data.detectors.vinvl.rpn import propose
 from mvptr_data.detectors.vinvl.weights import expected_shapes, load_weights
+from pipelines.cluster import ClusterOptions
+from pipelines.detector_runner import DetectorChoice
+from pipelines.extract_regions import extract_regions
 
 #: Until OpenMP's idle threads sleep.
 REST_SECONDS = 0.05
@@ -196,6 +202,54 @@ def sweep(detector: VinvlDetector, rounds: int, tflops: float) -> list[Row]:
     return rows
 
 
+def whole_run(weights: Path, jpegs: Sequence[bytes], count: int, batch: int, folder: Path) -> list[Row]:
+    """`extract-regions` on the GPU over `count` JPEG files, decoding and writing included."""
+    images, label_map = folder / "images", folder / "label_map.json"
+    images.mkdir()
+    for index in range(count):
+        (images / f"{index:06}.jpg").write_bytes(jpegs[index % len(jpegs)])
+    names = {f"thing {index}": index for index in range(1, X152_C4.classes + 1)}
+    attributes = {f"such {index}": index for index in range(1, X152_C4.attributes + 1)}
+    label_map.write_text(json.dumps({"label_to_idx": names, "attribute_to_idx": attributes}), encoding="utf-8")
+    options = {"weights": weights, "label_map": label_map, "device": "cuda", "precision": "fp16", "batch_size": batch}
+    choice = DetectorChoice(
+        name="vinvl",
+        options=tuple((name, str(value) if name != "batch_size" else value) for name, value in options.items()),
+    )
+    with utilization() as percents:
+        start = time.perf_counter()
+        extract_regions(
+            str(images),
+            str(folder / "out"),
+            detector=choice,
+            cluster=ClusterOptions(cluster="inline"),
+            samples_per_shard=256,
+            quiet=True,
+        )
+        seconds = time.perf_counter() - start
+    busy = [index for index, percent in enumerate(percents) if percent]
+    during = percents[busy[0] : busy[-1] + 1] if busy else []  # not while weights are read
+    rows = [Row(name=f"extract-regions, {count} files", value=round(count / seconds, 1), unit="images/s, all in")]
+    if during:
+        idle = 100 - sum(during) / len(during)
+        rows.append(Row(name="  GPU without work", value=round(idle, 1), unit=f"% of {len(during) / 10:.0f} s"))
+    return rows
+
+
+@contextmanager
+def utilization() -> Iterator[list[int]]:
+    """What `nvidia-smi` says ten times a second, in percent: in how much of the time before a kernel was running. Filled when the
+    block ends."""
+    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=100", "--id=0"]
+    percents: list[int] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as asked:
+        try:
+            yield percents
+        finally:
+            asked.terminate()
+            percents += [int(line) for line in asked.communicate()[0].splitlines() if line.strip().isdigit()]
+
+
 def random_weights(path: Path) -> Path:
     """A weights file of the network's shapes; the sums along the residual stages grow slowly enough for fp16."""
     generator = torch.Generator().manual_seed(0)
@@ -238,6 +292,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4, help="how many of them")
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
     parser.add_argument("--tflops", type=float, default=790.0, help="what the GPU can do in fp16 (default: an H200)")
+    parser.add_argument(
+        "--batch", type=int, default=8, help="images that go through the GPU's trunk together in a whole run"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
@@ -248,6 +305,8 @@ def main() -> None:
             detector = VinvlDetector(loaded, names, VinvlOptions(precision="fp16"), device=torch.device("cuda"))
             title = f"600x800, {torch.cuda.get_device_name()}, {options.tflops:.0f} TFLOP/s, torch {torch.__version__}"
             rows = sweep(detector, 3 if options.quick else 20, options.tflops)
+            jpegs = pictures(options.photos, 64)
+            rows += whole_run(path, jpegs, 128 if options.quick else 2048, options.batch, Path(folder))
         else:
             tensors = torch.load(path, weights_only=True, mmap=True)["model"]
             jpegs = pictures(options.photos, 1 if options.quick else options.images)

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from mvptr_model.evaluation.measure import Measured, MeasureSettings, measure
+from mvptr_model.inputs import Collator
+from mvptr_model.masking import MaskingSettings
+from mvptr_model.stream.batches import StreamSpec
+from mvptr_model.stream.loader import StreamLoader
 from mvptr_model.stream.reader import ShardReader
+from mvptr_model.stream.settings import OrderSettings
 from tests.mvptr_model.evaluation import small_models
 from tests.mvptr_model.random_batches import VARIETY, random_batch, small_configuration, small_model
 from tests.pretend_cuda import pretend_cuda
 
 
-@pytest.mark.parametrize("form", ["packed", "padded"])
 @pytest.mark.parametrize("stage", [1, 2])
-@pytest.mark.parametrize("changes", VARIETY.values(), ids=VARIETY)
-def test_losses_are_the_hosts_and_it_waits_for_what_only_the_device_knows(
-    changes: dict[str, Any], stage: int, form: str
-) -> None:
-    batch = random_batch(1, 6, images=5, empty=1)
-    batch = batch.without_padding() if form == "packed" else batch
+@pytest.mark.parametrize("name", [*VARIETY, "padded"])
+def test_losses_are_the_hosts_and_it_waits_for_what_only_the_device_knows(name: str, stage: int) -> None:
+    changes, batch = VARIETY.get(name, {}), random_batch(1, 6, images=5, empty=1)
+    batch = batch if name == "padded" else batch.without_padding()
     expected = small_model(small_configuration(**changes))(batch, stage=stage, seed=2, step=1)
     with pretend_cuda() as device:
         model = small_model(small_configuration(**changes)).to("cuda")
@@ -74,3 +75,22 @@ def test_measuring_gives_the_same(published: Path) -> None:
     expected = measured("cpu")
     with pretend_cuda():
         assert measured("cuda") == expected
+
+
+def test_batches_of_the_stream_come_pinned_and_are_sent_without_waiting(published: Path) -> None:
+    saved = small_models.small_model(published)
+    saved.model.eval()
+    spec = StreamSpec(
+        roots=(str(published),),
+        order=OrderSettings(global_batch=4, canonical_streams=1, tail="pad"),
+        collate=Collator(saved.words, saved.phrases, saved.inputs, masking=MaskingSettings(seed=7)),
+    )
+    expected = [saved.model(batch, stage=1).total for batch in StreamLoader(spec)]
+    with pretend_cuda() as device:
+        model, found = saved.model.to("cuda"), []
+        for batch in StreamLoader(spec, pin_memory=True):
+            device.waits.clear()
+            found.append(model(batch, stage=1).total)
+            assert sum(device.waits.values()) <= 2
+        there = [value.cpu() for value in found]
+    torch.testing.assert_close(there, [value.detach() for value in expected], rtol=1e-9, atol=1e-9)
