@@ -20,7 +20,7 @@ from mvptr_data.dataset.tar import TarWriter
 from mvptr_data.errors import DamagedFileError
 from mvptr_data.keys import encode_key
 from mvptr_data.storage import Store, output_errors
-from pipelines.vinvl_tsv import features_line, predictions_line
+from pipelines.vinvl_tsv import features_line, line_id, predictions_line
 
 PARTS = "parts"
 _NOTE = re.compile(rf"{PARTS}/(\d{{5,}})\.json")
@@ -121,7 +121,7 @@ def _write_tar(store: Store, target: Store, shard: ExportShard) -> dict[str, Any
 
 def _write_lines(store: Store, target: Store, task: ExportTask, shard: ExportShard) -> dict[str, Any]:
     """The lines of a shard's regions, a file for each of `task.files`; the note has the ids and the bytes of each line."""
-    keys: list[str] = []
+    names: list[str] = []
     lengths: dict[str, list[int]] = {file: [] for file in task.files}
     with ExitStack() as stack:
         files = {file: stack.enter_context(target.writing(part_name(shard.number, file))) for file in task.files}
@@ -132,18 +132,19 @@ def _write_lines(store: Store, target: Store, task: ExportTask, shard: ExportSha
             facts = decode_regions(members["regions.json"], f"regions.json of {where}")
             if not len(boxes) == len(features) == len(facts.tags):
                 raise DamagedFileError(f"the members of {where} count different regions", "Run `mvptr-data verify`.")
-            keys.append(key)
-            for name, file in files.items():
-                if name == "features":
-                    line = features_line(key, boxes, features, facts)
+            name = line_id(key)
+            names.append(name)
+            for which, file in files.items():
+                if which == "features":
+                    line = features_line(name, boxes, features, facts)
                 else:
-                    line = predictions_line(key, boxes, features if task.inline else None, facts)
+                    line = predictions_line(name, boxes, features if task.inline else None, facts)
                 file.write(line)
-                lengths[name].append(len(line))
+                lengths[which].append(len(line))
     return {
-        "samples": len(keys),
+        "samples": len(names),
         "bytes": {part_name(shard.number, file): sum(lengths[file]) for file in task.files},
-        "keys": keys,
+        "keys": names,
         "lines": lengths,
     }
 

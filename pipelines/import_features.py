@@ -146,7 +146,7 @@ def _members(source: FeatureSource, ref: ImageRef) -> tuple[dict[str, bytes], di
     regions = read_regions(source, ref)
     try:
         members = encode_regions(regions, regions.width, regions.height, regions.gold_tags)
-    except ValueError as error:  # beyond float16's range, or a text that is no Unicode
+    except ValueError as error:  # beyond float16's range
         raise SampleFault("broken_record", str(error)) from error
     return members, {
         "width": regions.width,
@@ -169,6 +169,8 @@ def _source(
         raise InputError(f"there is no format {form!r}", f"Known are {', '.join(FORMS)}.")
     if default_tag is not None and not default_tag.strip():
         raise InputError("the default tag has no text", "Give a word, such as object.")
+    _check_word("default tag", default_tag)
+    _check_word("split", split)
     paths = [None if path is None else absolute(path) for path in (features, predictions, sizes)]
     lengths = [None if path is None else check_tsv(path) for path in paths]
     assert paths[0] is not None
@@ -185,6 +187,14 @@ def _source(
     return source, {**named, "bytes": lengths, "format": form, "split": split}
 
 
+def _check_word(what: str, word: str | None) -> None:
+    """The shell hands over bytes that are no UTF-8 as half surrogates, which no file can hold."""
+    try:
+        (word or "").encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"the {what} {word!r} is not UTF-8", "Give a word, such as object or train.") from error
+
+
 def _listed(store: Store, reporter: Reporter, source: FeatureSource, split: str | None) -> Iterator[ImageRef]:
     """The lines to plan. What makes the whole input unusable ends here, before anything is written."""
     check_unplanned(store)
@@ -197,6 +207,8 @@ def _listed(store: Store, reporter: Reporter, source: FeatureSource, split: str 
         reporter.say(f"predictions of {len(table):,} images{odd}")
     refs = list_features(source, table, _offsets(reporter, source.features), split=split)
     first = list(islice(refs, PROBED_LINES))
+    if source.sizes and not any("size " in (ref.member or "") for ref in first):
+        reporter.say(f"{source.sizes} has a size for none of the first {len(first)} lines")
     problem = _common_problem(source, first)
     if problem is not None:
         raise InputError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -20,7 +21,10 @@ FEATURE_SIZE = 2048
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Regions:
-    """The regions of one image. Raises `ValueError` when the parts disagree in length, shape or dtype."""
+    """The regions of one image.
+
+    Raises `ValueError` when the parts disagree in length, shape or dtype, and for scores that are not finite or not descending.
+    """
 
     #: float32 [K, 4]: x1, y1, x2, y2 in pixels of the original image, 0 <= x1 <= x2 <= width and the same for y.
     boxes: np.ndarray
@@ -46,8 +50,16 @@ class Regions:
             "labels": (self.labels, (count,), np.int32),
         }
         for name, (array, shape, dtype) in expected.items():
+            if not isinstance(array, np.ndarray):
+                raise ValueError(f"{name} must be a numpy array, got {type(array).__name__}")
             if array.shape != shape or array.dtype != dtype:
                 raise ValueError(f"{name} must be {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}")
+        if not np.isfinite(self.scores).all() or not np.isfinite(list(chain(*self.attribute_scores))).all():
+            raise ValueError("a score is NaN or infinite")
+        if (np.diff(self.scores) > 0).any():
+            raise ValueError("the scores do not descend, and readers take the first regions for the best")
+        if any(isinstance(names, str) for names in (self.tags, *self.attributes)):
+            raise ValueError("tags, or a region's attributes, are one text and no tuple of texts")
         if [len(names) for names in self.attributes] != [len(scores) for scores in self.attribute_scores]:
             raise ValueError("attributes and attribute_scores differ in nesting")
         if not all(isinstance(name, str) and name for names in (self.tags, *self.attributes) for name in names):

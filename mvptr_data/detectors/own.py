@@ -35,7 +35,7 @@ def load_own_detector(place: str, options: Mapping[str, Any]) -> Detector:
         detector = factory(**options)
     except MvptrError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # one that exits would end the command as if all were done
         raise InputError(f"the detector factory {place!r} raises {_described(error)}", "Mend it.") from error
     _check_detector(place, detector)
     return detector
@@ -142,7 +142,7 @@ def _check_detector(place: str, detector: Any) -> None:
         first, second = (canonical_json(detector.configuration()) for _ in range(2))
     except MvptrError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"the configuration of {made} cannot be stored as JSON: {_described(error)}",
             "Return a dictionary of texts, finite numbers, booleans, None, lists and dictionaries with texts as keys.",

@@ -4,7 +4,7 @@ Shapes: K regions of one image.
 
 | form | line |
 |---|---|
-| `features` | `id`, `K`, `base64(float32 [K, 2054 or 2048])` |
+| `features` | `id`, `K`, `base64(float32 [K, 2054 or 2048])`; or `id`, JSON: `{"num_boxes": K, "features": base64}` |
 | `predictions` | `id`, JSON: `{"image_h", "image_w", "objects": [...], "gt_objects": [...]}` or the bare list of objects |
 | `mvptr` | `id`, JSON: `{"feature": base64(float32 [K, 2054 or 2048]), "predictions": [tag, ...]}` |
 
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from mvptr_data.dataset.records import FEATURE_SIZE
 from mvptr_data.errors import SampleFault
+from mvptr_data.sources.tsv_lines import MAX_LINE_BYTES
 
 #: 2048 numbers of the detector, and the six of the geometry where the line has them.
 GEOMETRY_SIZE = 6
@@ -56,16 +57,30 @@ class LineParts:
 
 
 def read_features(body: bytes) -> LineParts:
-    """`K` and the base64 of a float32 array. Raises `SampleFault("broken_record")`."""
+    """`K` and the base64 of a float32 array, in two cells or in one of JSON. Raises `SampleFault("broken_record")`."""
     cells = body.split(b"\t")
+    is_json = len(cells) == 1 and body.lstrip().startswith(b"{")
+    count, encoded = _from_json(body) if is_json else _from_cells(cells)
+    vectors, geometry = _arrays([encoded], count)
+    return LineParts(count=count, vectors=vectors, geometry=geometry)
+
+
+def _from_cells(cells: list[bytes]) -> tuple[int, bytes]:
     if len(cells) != 2:
         raise _broken(f"the line has {len(cells) + 1} cells, not 3")
     try:
-        count = int(cells[0])
+        return int(cells[0]), cells[1]
     except ValueError as error:
         raise _broken(f"the number of regions is {_shown(cells[0])}") from error
-    vectors, geometry = _arrays([cells[1]], count)
-    return LineParts(count=count, vectors=vectors, geometry=geometry)
+
+
+def _from_json(body: bytes) -> tuple[int, str]:
+    """K and the base64, as Oscar's files for captioning have them."""
+    found = read_json(body)
+    count = found.get("num_boxes")
+    if type(count) is not int:
+        raise _broken(f"num_boxes is {_shown(count)}, not a number of regions")
+    return count, _base64_text(found.get("features"))
 
 
 def read_mvptr(body: bytes) -> LineParts:
@@ -116,6 +131,9 @@ FORMS: dict[str, Callable[[bytes], LineParts]] = {
     "mvptr": read_mvptr,
 }
 
+#: What a JSON object of each form has to name; the first that fits counts.
+_NAMES = {"mvptr": ("feature", "predictions"), "predictions": ("objects",), "features": ("num_boxes", "features")}
+
 
 def form_of(body: bytes) -> str | None:
     """The form that a line's body (all after its id) has; None where it has none of them."""
@@ -126,9 +144,10 @@ def form_of(body: bytes) -> str | None:
         found = read_json(body)
     except SampleFault:
         return None
-    if isinstance(found, dict) and "feature" in found and "predictions" in found:
-        return "mvptr"
-    return "predictions" if isinstance(found, list) or (isinstance(found, dict) and "objects" in found) else None
+    if isinstance(found, list):
+        return "predictions"
+    named = found if isinstance(found, dict) else {}
+    return next((form for form, names in _NAMES.items() if all(name in named for name in names)), None)
 
 
 def read_size(width: Any, height: Any) -> tuple[int, int] | None:
@@ -165,8 +184,8 @@ def _shown(value: Any) -> str:
 
 def _arrays(encoded: list[Any], count: int) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """[K, 2048] and, for lines of 2054 numbers, [K, 6], from the base64 of one array or of one for each region."""
-    if count < 0:
-        raise _broken(f"the number of regions is {count}")
+    if not 0 <= count <= MAX_LINE_BYTES:
+        raise _broken(f"the number of regions is {_shown(count)}")
     try:
         # strict_mode: without it, what is no base64 is passed over, and the numbers after it are others.
         raw = b"".join([binascii.a2b_base64(text, strict_mode=True) for text in encoded])
@@ -230,6 +249,10 @@ def _number(value: Any, what: str) -> float:
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise _broken(f"{what} is {_shown(value)}, not a text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise _broken(f"{what} is {_shown(value)}, and half of a surrogate pair is no letter") from error
     return value.strip()
 
 

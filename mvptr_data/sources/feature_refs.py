@@ -24,6 +24,7 @@ from mvptr_data.sources.feature_regions import ReadyRegions, make_regions, merge
 from mvptr_data.sources.files import open_file
 from mvptr_data.sources.refs import ImageRef, image_key, make_ref
 from mvptr_data.sources.tsv_lines import TsvLine, list_lines, read_line
+from mvptr_data.sources.urls import own_link
 
 #: Lines looked at to find out a file's form.
 PROBED_LINES = 16
@@ -132,7 +133,7 @@ def list_features(
     `missing_file`. Repeated keys are found by the plan.
     """
     sizes = read_sizes(source.sizes) if source.sizes else {}
-    name = source.features.rpartition("/")[2]
+    name = own_link(source.features).rpartition("/")[2]
     for line in list_lines(source.features, offsets):
         key = f"{name}#{line.number}" if line.id is None else image_key(line.id)
         fault, parts = None, []

@@ -13,6 +13,7 @@ from mvptr_data.keys import key_of
 from mvptr_data.sources.archives import is_archive, is_compressed_archive, list_archive, refuse_compressed
 from mvptr_data.sources.files import absolute, check_backend, open_file
 from mvptr_data.sources.refs import ImageRef, image_key, make_ref, without_current_folder
+from mvptr_data.sources.urls import below, folder_of, own_link
 from mvptr_data.storage import is_url
 
 LIST_SUFFIXES = (".txt", ".lst")
@@ -29,7 +30,7 @@ def list_file_list(uri: str, split: str | None, root: str | None) -> Iterator[Im
     the list's folder), and its key is relative to that. A URL's key is relative to `root` where it lies in it, else host and
     path. Raises `InputError` where the list cannot be read, `MissingDependencyError` for a URL whose package is not installed.
     """
-    folder = uri.rpartition("/")[0]
+    folder = folder_of(uri)
     inside = f"{(absolute(root) if root else folder).rstrip('/')}/"
     known_protocols: set[str] = set()
     try:
@@ -51,12 +52,13 @@ def list_file_list(uri: str, split: str | None, root: str | None) -> Iterator[Im
 
 
 def _line_refs(path: str, given_key: str | None, folder: str, inside: str, split: str | None) -> Iterator[ImageRef]:
-    target = path if is_url(path) or path.startswith("/") else f"{folder}/{without_current_folder(path)}"
-    if is_compressed_archive(path):
+    target = path if is_url(path) or path.startswith("/") else below(folder, without_current_folder(path))
+    own = own_link(path)
+    if is_compressed_archive(own):
         yield refuse_compressed(target, path, split)
-    elif is_archive(path) and given_key is None:
+    elif is_archive(own) and given_key is None:
         yield from list_archive(target, path, split)
-    elif is_archive(path):
+    elif is_archive(own):
         message = f"the key {given_key!r} is given to an archive, whose members have keys of their own"
         yield make_ref(path, target, split=split, fault=SampleFault("broken_record", message))
     elif given_key is not None:

@@ -15,6 +15,7 @@ import fsspec
 from mvptr_data.errors import InputError, MissingDependencyError
 from mvptr_data.sources import remote
 from mvptr_data.sources.remote import UnreadableError
+from mvptr_data.sources.urls import below
 from mvptr_data.storage import is_url
 
 #: What the operating system says of a path where no file is, rather than of a file that it cannot read now.
@@ -166,7 +167,7 @@ def walk(root: str, wanted: Callable[[str], bool]) -> Iterator[FoundFile]:
         if entry is None:
             levels.pop()
             continue
-        path, uri = f"{level.prefix}{entry.name}", f"{level.uri}/{entry.link or entry.name}"
+        path, uri = f"{level.prefix}{entry.name}", below(level.uri, entry.link or entry.name)
         if not entry.is_folder:
             yield FoundFile(path=path, uri=uri, problem=entry.problem)
             continue

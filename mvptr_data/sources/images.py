@@ -16,6 +16,7 @@ from mvptr_data.sources.file_lists import LIST_SUFFIXES, is_file_list, list_file
 from mvptr_data.sources.files import absolute, is_nothing_there, kind_of, read_file, read_range
 from mvptr_data.sources.folders import list_folder
 from mvptr_data.sources.refs import IMAGE_SUFFIXES, ImageRef, has_image_suffix, make_ref
+from mvptr_data.sources.urls import own_link
 
 __all__ = ["IMAGE_SUFFIXES", "ImageRef", "list_images", "read_image_bytes"]
 
@@ -31,23 +32,24 @@ def list_images(images: str, *, split: str | None = None, root: str | None = Non
     Raises `InputError` for a path that is not there, is of no known kind, or holds no image.
     """
     path = absolute(images)
+    own = own_link(path)
     kind = kind_of(path)
     if kind is None:
         raise InputError(f"there is no file or folder {images!r}", "Check the path.")
-    if root is not None and (kind == "folder" or not is_file_list(path)):
+    if root is not None and (kind == "folder" or not is_file_list(own)):
         raise InputError(f"--root is given, but {images!r} is not a file list", "Leave --root out.")
-    name = path.rpartition("/")[2]
+    name = own.rpartition("/")[2]
     if kind == "folder":
         refs = list_folder(path, split)
-    elif is_compressed_archive(path):
+    elif is_compressed_archive(own):
         raise InputError(
             f"{images!r} is a compressed archive, so no image in it can be read alone", "Decompress it to a .tar."
         )
-    elif is_archive(path):
+    elif is_archive(own):
         refs = list_archive(path, name, split)
-    elif is_file_list(path):
+    elif is_file_list(own):
         refs = list_file_list(path, split, root)
-    elif has_image_suffix(path):
+    elif has_image_suffix(own):
         refs = iter([make_ref(key_of(name), path, split=split)])
     else:
         raise InputError(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from mvptr_data.errors import SampleFault
 from mvptr_data.keys import check_key, key_of
+from mvptr_data.sources.urls import own_link
 from mvptr_data.storage import is_url
 
 #: Names that are taken for images where nobody listed them one by one (folders, tars), in any case.
@@ -85,7 +86,12 @@ def image_key(name: str) -> str:
     """The key of an image named by a path, a URL or a bare identifier; not yet checked.
 
     The suffix goes where it is an image's (`a/x.v2.jpg` -> `a/x.v2`, but `x.v2` stays). A URL loses its scheme and fragment
-    (`https://h.org/a/1.jpg` -> `h.org/a/1`); one with a query is kept to its end, for the query may be all that tells it.
+    (`https://h.org/a/1.jpg` -> `h.org/a/1`); one with a query is kept to its end, for the query may be all that tells it. Of a
+    chain the file's own link counts (`zip://a/1.jpg::https://h.org/x.zip` -> `a/1`).
     """
-    name = name.rpartition("://")[2].partition("#")[0] if is_url(name) else without_current_folder(name)
+    if is_url(name):
+        link = own_link(name) if name.count("://") > 1 else name  # with one, `::` may be a part of its path
+        name = link.rpartition("://")[2].partition("#")[0]
+    else:
+        name = without_current_folder(name)
     return key_of(name) if has_image_suffix(name) else unicodedata.normalize("NFC", name)

@@ -19,6 +19,8 @@ from typing import IO, Any, Literal, TypeVar
 import fsspec.config
 import fsspec.core
 
+from mvptr_data.errors import InputError
+
 Result = TypeVar("Result")
 
 #: Seconds of rest before each further attempt: ten in all, which a restarted proxy needs.
@@ -29,6 +31,8 @@ PATIENCE = 3
 CONNECT_SECONDS, SILENCE_SECONDS, ANSWER_SECONDS = 15.0, 30.0, 600.0
 #: Bytes a file opened for seeking gets ahead of what was asked for.
 BLOCK = 4 << 20
+#: More bytes of a file are not taken from a server that sends no parts of it: all that is before a part would come with each.
+MAX_WITHOUT_RANGES = 64 << 20
 #: Most bytes read of such a file where the server does not tell its length.
 MAX_UNTOLD_BYTES = 1 << 30
 
@@ -92,13 +96,32 @@ def fetch_range(uri: str, offset: int, size: int) -> bytes:
 
 
 def open_seekable(uri: str) -> IO[bytes]:
-    """A file for reading and seeking; each block that it gets is tried as often as `fetch_range` tries."""
+    """A file for reading and seeking; each block that it gets is tried as often as `fetch_range` tries.
+
+    Raises `InputError` for a large file on a server that sends no parts of files.
+    """
     found = look(uri)
     if found.kind == "folder":
         raise FileNotFoundError(errno.ENOENT, "it is not a regular file")
     if found.size is None:  # without a length, seeking means having all of it
         return io.BytesIO(fetch(uri, MAX_UNTOLD_BYTES))
+    if found.size > MAX_WITHOUT_RANGES and _is_http(uri) and not _sends_ranges(uri):
+        raise InputError(
+            f"the server of {uri!r} sends no parts of a file (HTTP ranges), and this one has {found.size:,} bytes",
+            f"Copy it to this machine, or give simplecache::{uri}, which copies it whole for each process.",
+        )
     return io.BufferedReader(_RangeFile(uri, found.size), BLOCK)
+
+
+def _sends_ranges(uri: str) -> bool:
+    """Whether an HTTP server answers a question for one byte with that byte alone."""
+    place = _filesystem(uri)
+
+    def asked() -> bool:
+        with _stream(uri, place, {"Range": "bytes=1-1", "Accept-Encoding": "identity"}) as stream:
+            return bool(stream.r.status == 206)
+
+    return _patiently(uri, asked)
 
 
 def list_folder(uri: str) -> Iterator[tuple[str, str, bool]]:
@@ -212,7 +235,12 @@ def _filesystem(uri: str) -> tuple[Any, str]:
         # What the user's own configuration of fsspec says (headers, proxies) stays.
         mine = fsspec.config.conf.get(protocol, {}).get("client_kwargs", {})
         options[protocol] = {"client_kwargs": {"timeout": limits, **mine}}
-    filesystem, name = fsspec.core.url_to_fs(uri, **options)
+    try:
+        filesystem, name = fsspec.core.url_to_fs(uri, **options)
+    except (OSError, ValueError, ImportError):
+        raise
+    except Exception as error:  # each backend's own: a damaged zip, credentials that are none
+        raise UnreadableError(f"{type(error).__name__}: {error}") from error
     return filesystem, name
 
 

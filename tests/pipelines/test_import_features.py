@@ -134,11 +134,14 @@ def test_features_and_predictions_become_a_data_set(tmp_path: Path) -> None:
         assert sample.image_id == int.from_bytes(hashlib.sha256(sample.key.encode()).digest()[:8], "big")
 
 
-@pytest.mark.parametrize("form", ["features", "predictions", "mvptr", "bare list"])
+@pytest.mark.parametrize("form", ["features", "oscar", "predictions", "mvptr", "bare list"])
 def test_every_form_gives_the_same_features(tmp_path: Path, form: str) -> None:
     path, number = tmp_path / "x.tsv", 7
     tables = {
         "features": features_line("a", number),
+        "oscar": "a\t"
+        + json.dumps({"num_boxes": REGIONS, "features": features_line("a", number).split("\t")[2].strip()})
+        + "\n",
         "predictions": predictions_line("a", number, inline=True),
         "mvptr": "a\t"
         + json.dumps({"feature": features_line("a", number).split("\t")[2].strip(), "predictions": NAMES})
@@ -154,8 +157,8 @@ def test_every_form_gives_the_same_features(tmp_path: Path, form: str) -> None:
         sample = reader[0]
     assert (sample.features == vectors(number).astype(np.float16)).all()
     np.testing.assert_allclose(sample.geometry, geometry(rects(number), WIDTH, HEIGHT), atol=1e-6)
-    assert (sample.regions.width is None) == (form in ("features", "mvptr"))
-    assert sample.regions.tags == (("object",) * 3 if form == "features" else NAMES)
+    assert (sample.regions.width is None) == (form in ("features", "oscar", "mvptr"))
+    assert sample.regions.tags == (("object",) * 3 if form in ("features", "oscar") else NAMES)
 
 
 def test_every_bad_line_is_a_row_and_the_rest_is_imported(tmp_path: Path) -> None:
@@ -280,6 +283,8 @@ def test_unusable_input_is_refused_before_anything_is_written(tmp_path: Path) ->
         (features, {"form": "vinvl"}, "Known are features, predictions, mvptr"),
         (features, {"form": "mvptr"}, "not JSON"),
         (features, {"default_tag": " "}, "default tag"),
+        (features, {"default_tag": "\udcff"}, "default tag '.udcff' is not UTF-8"),
+        (features, {"default_tag": "object", "split": "\udcff"}, "split '.udcff' is not UTF-8"),
         (features, {"predictions": features}, "not predictions"),
         (str(no_size), {"predictions": predictions}, "Leave --predictions out"),
     ):
@@ -335,6 +340,18 @@ def test_a_stale_index_is_named_and_not_used(tmp_path: Path) -> None:
         )
         assert result.exit_code == 0 and ("cannot be used" in result.output) == said, result.output
     assert digests(tmp_path / "outTrue") == digests(tmp_path / "outFalse")
+
+
+def test_sizes_of_other_images_are_no_secret(tmp_path: Path) -> None:
+    """Boxes stay in 0..1 then, which nobody who gave a file of sizes expects."""
+    (tmp_path / "features.tsv").write_text(features_line("a", 1))
+    for name, said in (("a", False), ("b", True)):
+        (tmp_path / "hw.tsv").write_text(f"{name}\t{HEIGHT} {WIDTH}\n")
+        files = [str(tmp_path / part) for part in ("features.tsv", f"out-{name}", "hw.tsv")]
+        command = ["import-tsv", *files[:2], "--sizes", files[2], "--default-tag", "object", "--cluster", "inline"]
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 0
+        assert ("hw.tsv has a size for none of the first 1 lines" in result.output) == said, result.output
 
 
 def test_files_and_data_sets_behind_urls(tmp_path: Path) -> None:

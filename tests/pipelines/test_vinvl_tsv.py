@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 
 import numpy as np
 
 from mvptr_data.dataset.records import RegionFacts, geometry
-from pipelines.vinvl_tsv import features_line, predictions_line
+from mvptr_data.keys import key_of
+from mvptr_data.sources.feature_refs import FeatureSource, list_features
+from pipelines.vinvl_tsv import features_line, line_id, predictions_line
 
 FEATURES = np.random.default_rng(5).standard_normal((2, 2048)).astype(np.float16)
 BOXES = np.array([[1, 2, 30.5, 40], [0, 0, 64, 48]], np.float32)
@@ -35,6 +38,31 @@ def test_predictions_are_what_vinvl_writes() -> None:
     vectors = [np.frombuffer(base64.b64decode(item["feature"]), "<f4") for item in found["objects"]]
     assert (np.stack(vectors) == FEATURES.astype(np.float32)).all()
     assert "gt_objects" not in found
+
+
+def test_every_key_comes_back_from_its_line(tmp_path: Path) -> None:
+    """Of files such as `x.jpg.png` and `IMG 1 .jpg`, whose keys end as names of images do, or in a space."""
+    files = [
+        "x.jpg.png",
+        "x.png",
+        "a/b.v2.jpg",
+        "IMG 1 .jpg",
+        "IMG 1.jpg",
+        " y.gif",
+        "y.gif",
+        "\ufeffz.jpg",
+        "z.jpg",
+        "日本.tif",
+    ]
+    keys = [key_of(name) for name in files]
+    assert line_id("a/b.v2") == "a/b.v2" and line_id("x.jpg") == "./x.jpg.jpg"
+    for turn in range(len(keys)):  # each once in the first line
+        turned = keys[turn:] + keys[:turn]
+        (tmp_path / "x.tsv").write_bytes(
+            b"".join(features_line(line_id(key), BOXES, FEATURES, FACTS) for key in turned)
+        )
+        refs = [*list_features(FeatureSource(features=str(tmp_path / "x.tsv"), form="features"))]
+        assert [ref.key for ref in refs] == turned and all(ref.fault is None for ref in refs)
 
 
 def test_features_may_stay_out_and_an_image_may_have_no_regions() -> None:

@@ -61,15 +61,15 @@ def _load(path: Path) -> dict[str, Any]:
     if len(data) > MAX_BYTES:
         raise DamagedFileError(f"the config {str(path)!r} has more than {MAX_BYTES:,} bytes", "Give a model's config.")
     try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(data)):
-            # A few lines of them can stand for gigabytes.
-            raise DamagedFileError(f"the config {str(path)!r} uses YAML aliases", "Write the values out.")
-        content = yaml.safe_load(data)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        line = str(getattr(error, "problem", None) or type(error).__name__)
+        has_aliases = any(isinstance(token, yaml.AliasToken) for token in yaml.scan(data))
+        content = None if has_aliases else yaml.safe_load(data)  # a few lines of them can stand for gigabytes
+    except Exception as error:  # beside its own, the library lets through what Python says of such a day as 2020-99-99
+        line = str(getattr(error, "problem", None) or f"{type(error).__name__} ({' '.join(str(error).split())[:100]})")
         place = getattr(error, "problem_mark", None)
         where = f" in line {place.line + 1}" if place is not None else ""
         raise DamagedFileError(f"the config {str(path)!r} is no plain YAML: {line}{where}", "Mend it there.") from error
+    if has_aliases:
+        raise DamagedFileError(f"the config {str(path)!r} uses YAML aliases", "Write the values out.")
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise DamagedFileError(f"the config {str(path)!r} has no names at its top", "Give a model's config.")
     return content

@@ -53,6 +53,15 @@ _PORT_SETTINGS: dict[str, Any] = {
     "MODEL.ROI_BOX_HEAD.ATTR": False,
     "MODEL.ROI_BOX_HEAD.NUM_ATTRS": -1,
 }
+#: Settings that are looked at here, and that a config may set to null.
+_NEEDED = (
+    "INPUT.MIN_SIZE_TEST",
+    "INPUT.MAX_SIZE_TEST",
+    "MODEL.PROPOSAL_GENERATOR.HID_CHANNELS",
+    "MODEL.ROI_HEADS.NMS_THRESH_TEST",
+    "DATASETS.TEST",
+    "DATASETS.TRAIN",
+)
 #: Tensors of a checkpoint that features do not need.
 _UNUSED = (
     "pixel_mean",
@@ -95,6 +104,8 @@ def settings_of(content: Mapping[str, Any]) -> Any:
             f"detectron2 cannot use the config: {error.args[0] if error.args else error}",
             "Configs of bottom-up attention's caffe mode, and of projects with code of their own, cannot be used.",
         ) from error
+    if lacking := next((name for name in _NEEDED if _value(settings, name) is None), None):
+        raise InputError(f"the config has no value for {lacking}", "Give one, or leave the line out.")
     model = settings.MODEL
     if model.META_ARCHITECTURE != "GeneralizedRCNN" or model.ROI_HEADS.NAME not in HEADS:
         raise InputError(
@@ -127,7 +138,7 @@ def build_network(settings: Any, tensors: Mapping[str, Tensor]) -> tuple[nn.Modu
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             model: Any = build_model(settings)
-    except (KeyError, ValueError, AssertionError, TypeError, AttributeError) as error:
+    except Exception as error:  # whatever the library, and torch below it, raise over such settings
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"detectron2 cannot build the config's network: {reason}", "Check the config.") from error
     width = model.roi_heads.box_predictor.cls_score.in_features
@@ -172,6 +183,12 @@ def run(model: Any, pixels: Tensor) -> Found:
     (found_boxes,) = heads.box_predictor.predict_boxes(predictions, proposals)
     (probabilities,) = heads.box_predictor.predict_probs(predictions, proposals)
     return Found(vectors.float(), found_boxes, probabilities)
+
+
+def _value(settings: Any, name: str) -> Any:
+    for part in name.split("."):
+        settings = settings[part]
+    return settings
 
 
 def _add(settings: Any, name: str, value: Any, node: Any) -> None:

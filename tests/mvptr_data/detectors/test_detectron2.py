@@ -79,6 +79,11 @@ def test_bases_are_laid_under_a_config(tmp_path: Path) -> None:
         ("c.yaml", "a: &a [1, 1]\nb: [*a, *a]", DamagedFileError, "aliases"),
         ("c.yaml", "- 1", DamagedFileError, "no names at its top"),
         ("c.yaml", "a: [", DamagedFileError, "no plain YAML"),
+        ("c.yaml", "a: " + "[" * 3000, DamagedFileError, "no plain YAML: RecursionError"),
+        ("c.yaml", "a: 2020-99-99", DamagedFileError, r"no plain YAML: ValueError \(month must be"),
+        ("c.yaml", "a: !!bool maybe", DamagedFileError, "no plain YAML: KeyError"),
+        ("c.yaml", "a: !!int ''", DamagedFileError, "no plain YAML: IndexError"),
+        ("c.yaml", "a: " + "9" * 5000, DamagedFileError, "no plain YAML: ValueError"),
         ("c.yaml", "a: " + "x" * (1 << 20), DamagedFileError, "more than"),
     ],
 )
@@ -618,6 +623,21 @@ def test_models_that_do_not_fit(model_files: Callable[[str], dict[str, Any]], tm
         (config(C4 + "NOVEL: {A: 1}\n"), InputError, "cannot use the config: .*NOVEL"),
         (config(C4.replace("VERSION: 2", "VERSION: 1")), InputError, "VERSION 1"),
         (config(C4.replace("DEPTH: 50", "DEPTH: 51")), InputError, "cannot build the config's network"),
+        (
+            config(C4.replace(f"NUM_CLASSES: {CLASSES}", "NUM_CLASSES: -1")),
+            InputError,
+            "cannot build the config's network: .*negative dimension",
+        ),
+        (
+            config(C4.replace("ROI_HEADS: {", "ROI_HEADS: {NMS_THRESH_TEST: null, ")),
+            InputError,
+            "no value for MODEL.ROI_HEADS.NMS_THRESH_TEST",
+        ),
+        (
+            config(AIRSPLAY.replace("HID_CHANNELS: 32", "HID_CHANNELS: null")),
+            InputError,
+            "no value for MODEL.PROPOSAL_GENERATOR.HID_CHANNELS",
+        ),
         (
             config(C4.replace(f"NUM_CLASSES: {CLASSES}", "NUM_CLASSES: 9")),
             DamagedFileError,

@@ -50,6 +50,24 @@ def test_parts_that_disagree_are_refused(changed: dict[str, Any]) -> None:
         Regions(**parts(**changed))
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"scores": np.array([0.5, 0.6], np.float32)}, "the scores do not descend"),
+        ({"scores": np.array([0.9, np.nan], np.float32)}, "a score is NaN or infinite"),
+        ({"scores": np.array([np.inf, 0.9], np.float32)}, "a score is NaN or infinite"),
+        ({"attribute_scores": ((0.9, float("nan")), ())}, "a score is NaN or infinite"),
+        ({"boxes": [[0, 0, 1, 1]] * 2}, "boxes must be a numpy array, got list"),
+        ({"tags": "ab"}, "are one text"),
+        ({"attributes": ("ab", ())}, "are one text"),
+    ],
+)
+def test_what_is_wrong_with_a_part_is_said(changed: dict[str, Any], message: str) -> None:
+    """Scores out of order would cost the model its best regions: it takes the first ones."""
+    with pytest.raises(ValueError, match=message):
+        Regions(**parts(**changed))
+
+
 def test_an_unknown_detector_is_refused_with_the_known_ones() -> None:
     with pytest.raises(InputError, match=r"'yolo'.*compact"):
         load_detector("yolo")

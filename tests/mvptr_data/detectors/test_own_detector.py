@@ -105,6 +105,8 @@ def test_installed_modules_come_first(module: Callable[[str], str], tmp_path: Pa
         ("", "{}.py:make", r"no module|raises"),
         (GOOD, "{}:Made(1)", "names no detector factory"),
         ("def make(): raise OSError('no file x')", "{}:make", r"factory '.*:make' raises OSError: no file x"),
+        ("def make(): raise SystemExit(0)", "{}:make", r"factory '.*:make' raises SystemExit: 0"),
+        (GOOD.replace("self.name", "exit()"), "{}:Made", "cannot be stored as JSON: SystemExit"),
         ("def make(): return None", "{}:make", "None, has no method 'configuration'"),
         (GOOD.replace("def detect", "def find"), "{}:Made", "a Made, has no method 'detect'"),
         (GOOD.replace('name = "made"', ""), "{}:Made", "has no attribute 'name' that is a text"),

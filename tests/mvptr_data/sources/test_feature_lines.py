@@ -35,9 +35,20 @@ def test_features_of_both_widths(width: int, count: int) -> None:
         assert (parts.geometry == array[:, 2048:]).all()
 
 
+@pytest.mark.parametrize("width", [2048, 2054])
+def test_oscars_json_is_the_same_in_one_cell(width: int) -> None:
+    """What VinVL's and Oscar's features for captioning come as."""
+    array = table(3, width)
+    facts = {"num_boxes": 3, "features": encoded(array)}
+    parts, plain = read_features(json.dumps(facts).encode()), read_features(features_body(array))
+    assert parts.count == 3 and parts.vectors is not None and (parts.vectors == array[:, :2048]).all()
+    assert np.array_equal(parts.geometry, plain.geometry) if width == 2054 else parts.geometry is None  # type: ignore[arg-type]
+
+
 def test_an_image_without_regions_is_one() -> None:
     for parts in (
         read_features(b"0\t"),
+        read_features(b'{"num_boxes": 0, "features": ""}'),
         read_mvptr(b'{"feature": "", "predictions": []}'),
         read_predictions(b'{"objects": []}'),
     ):
@@ -101,6 +112,14 @@ BROKEN = {
     ("features", "not 2 regions of 2048 or 2054"): features_body(table(2, 2050)),
     ("features", "the number of regions is -1"): b"-1\t",
     ("features", "the number of regions is b'two'"): b"two\t" + GOOD.encode(),
+    ("features", "the number of regions is 1000000"): b"1" + b"0" * 400 + b"\t",
+    ("features", "num_boxes is None"): json.dumps({"features": GOOD}).encode(),
+    ("features", "num_boxes is 1.0"): json.dumps({"num_boxes": 1.0, "features": GOOD}).encode(),
+    ("features", "num_boxes is True"): json.dumps({"num_boxes": True, "features": GOOD}).encode(),
+    ("features", "a feature is None"): b'{"num_boxes": 1}',
+    ("features", "number of regions is 100"): json.dumps({"num_boxes": 10**400, "features": GOOD}).encode(),
+    ("features", "not JSON"): b'{"num_boxes": 1, ',
+    ("features", "2 cells"): b"1",
     ("features", "4 cells"): b"1\t" + GOOD.encode() + b"\textra",
     ("features", "NaN or infinite"): features_body(with_nan()),
     ("features", "not base64"): b"1\t" + GOOD.encode()[:-8] + b"!!!!" + GOOD.encode()[-4:],
@@ -125,6 +144,8 @@ BROKEN = {
     ("predictions", "a class_id is inf"): b'[{"class_id": 1e999}]',
     ("predictions", "the image's size is inf"): b'{"objects": [], "image_w": 1e999, "image_h": 5}',
     ("predictions", "a class is 3"): b'[{"class": 3}]',
+    ("predictions", "half of a surrogate pair"): b'[{"class": "\\ud83d"}]',
+    ("mvptr", "half of a surrogate pair"): b'{"feature": "", "predictions": ["\\udc00"]}',
     ("predictions", "class_id is -4"): b'[{"class_id": -4}]',
     ("predictions", "attributes are 'red'"): b'[{"attributes": "red"}]',
     ("predictions", "1 attributes have the scores"): b'[{"attributes": ["red"], "attr_scores": [1, 2]}]',
@@ -145,6 +166,7 @@ def test_broken_lines_say_what_is_wrong(form: str, message: str) -> None:
 
 def test_forms_are_told_apart() -> None:
     assert form_of(features_body(table(1))) == "features"
+    assert form_of(b'{"num_boxes": 0, "features": ""}') == "features"
     assert form_of(b'{"feature": "", "predictions": []}') == "mvptr"
     assert form_of(b'{"objects": [], "relations": null}') == "predictions"
     assert form_of(b"[]") == "predictions"

@@ -224,6 +224,27 @@ def test_a_server_without_ranges_gives_the_same_bytes(server: Server, tmp_path: 
     assert [read_image_bytes(ref) for ref in refs] == [bytes([n]) * size for n, size in enumerate([10, 2000, 30])]
 
 
+def test_a_large_file_needs_a_server_with_ranges(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without, 330 MB of features took 100 s for 3, and the time grows with the square; fsspec's cache copies them once."""
+    make_tar(tmp_path / "x.tar", [10, 2000, 30])
+    (tmp_path / "list.txt").write_text(f"{server.url}/x.tar\n")
+    monkeypatch.setattr(remote, "MAX_WITHOUT_RANGES", 10_000)
+    assert len(list(list_images(str(tmp_path / "list.txt")))) == 3
+    server.has_ranges = False
+    with pytest.raises(
+        InputError, match=r"x\.tar' sends no parts of a file .* has 10,240 bytes.* give simplecache::http:"
+    ):
+        list(list_images(str(tmp_path / "list.txt")))
+    asked = server.seen["GET", "/x.tar"]
+    refs = list(list_images(f"simplecache::{server.url}/x.tar"))
+    assert [read_image_bytes(ref) for ref in refs] == [bytes([n]) * size for n, size in enumerate([10, 2000, 30])]
+    assert server.seen["GET", "/x.tar"] <= asked + 2  # not one for each member
+    monkeypatch.setattr(remote, "MAX_WITHOUT_RANGES", 20_000)
+    assert len(list(list_images(str(tmp_path / "list.txt")))) == 3
+
+
 def test_seeking_and_reading_agree_with_the_file(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
