@@ -276,7 +276,9 @@ def sign(root: Path) -> None:
         _signed(root / field / "field.json", lambda state: state.update(digest=_digest(state["configuration"])))
         for receipt in sorted((root / field).glob("[0-9]*.json")):
             _signed(receipt, lambda found: _sign_receipt(root, found))
-    _signed(root / "plan/plan.json", lambda plan: plan.update(sha256=_shas(root, "plan", len(plan["sha256"]))))
+    _signed(
+        root / "plan/plan.json", lambda plan: plan.update(sha256=_shas(root, "plan", len(plan["sha256"])), digest=None)
+    )
     _signed(root / "captions/captions.json", lambda found: _sign_captions(root, found))
     with contextlib.suppress(Exception):  # an index that is broken cannot be signed
         _sign_index(root)

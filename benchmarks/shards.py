@@ -47,7 +47,7 @@ def samples(count: int) -> list[Regions]:
 def write_ours(store: Store, found: Sequence[Regions]) -> None:
     with shard_writer(store, REGIONS, 0, configuration_digest="benchmark") as (writer, _):
         for number, regions in enumerate(found):
-            facts = {"width": 640, "height": 480, "regions": REGIONS_PER_IMAGE}
+            facts = {"width": 640, "height": 480, "image_id": number, "regions": REGIONS_PER_IMAGE}
             writer.add(f"{number:08d}", encode_regions(regions, 640, 480), facts)
 
 

@@ -10,7 +10,7 @@ from mvptr_data.dataset import layout
 from mvptr_data.dataset.captions import CAPTION_SCHEMA, UNMATCHED_SCHEMA, CaptionStore
 from mvptr_data.dataset.fields import FIELDS, REGIONS, TEXT, FieldState, store_state
 from mvptr_data.dataset.manifest import publish, published_facts
-from mvptr_data.dataset.plan import write_plan
+from mvptr_data.dataset.planning import write_plan
 from mvptr_data.dataset.receipts import Receipt
 from mvptr_data.dataset.records import Caption, TextPhrase, encode_regions, encode_text
 from mvptr_data.dataset.samples import shard_samples

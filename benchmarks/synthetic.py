@@ -13,7 +13,8 @@ import numpy as np
 from mvptr_data.dataset import layout
 from mvptr_data.dataset.fields import REGIONS, TEXT, claim
 from mvptr_data.dataset.manifest import publish
-from mvptr_data.dataset.plan import Plan, write_plan
+from mvptr_data.dataset.plan import Plan
+from mvptr_data.dataset.planning import write_plan
 from mvptr_data.dataset.receipts import Receipt
 from mvptr_data.dataset.records import Caption, TextPhrase, encode_regions, encode_text
 from mvptr_data.dataset.samples import shard_samples

@@ -72,6 +72,10 @@ class IncompleteError(MvptrError):
     """A step needs the finished output of an earlier step."""
 
 
+class UnreachableError(MvptrError):
+    """A server does not answer, or not as it should; what it has may be there all the same."""
+
+
 class BusyError(MvptrError):
     """Another live run holds the output."""
 

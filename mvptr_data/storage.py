@@ -15,11 +15,9 @@ import os
 import re
 import secrets
 import shutil
-import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,7 +25,8 @@ import fsspec
 import fsspec.core
 
 from mvptr_data.errors import DamagedFileError, InputError, OutputError
-from mvptr_data.uploads import upload
+from mvptr_data.local_files import NO_FILE, is_file, make_folder, open_regular, sync_folder
+from mvptr_data.remote_files import filesystem, look, open_remote, put, reading
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -41,8 +40,6 @@ _JSON_DEPTH = 50
 #: What a full or read-only output answers.
 _OUTPUT_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 
-#: What opening a socket, a device without a driver, or a link that leads to itself answers.
-_NO_FILE = frozenset({errno.ENXIO, errno.ENODEV, errno.ELOOP})
 _REMEDY = "Remove it and run the step that wrote it again."
 
 
@@ -131,16 +128,6 @@ def output_errors(store: Store) -> Iterator[None]:
         ) from error
 
 
-@lru_cache(maxsize=64)
-def _filesystem(root: str) -> tuple[Any, str]:
-    try:
-        return fsspec.core.url_to_fs(root)
-    except (ValueError, ImportError) as error:
-        raise InputError(
-            f"cannot use {root!r}: {error}", "Install the fsspec backend it names, or give a local path."
-        ) from error
-
-
 @dataclass(frozen=True, slots=True)
 class Store:
     """A folder or fsspec URL."""
@@ -151,9 +138,12 @@ class Store:
     def at(cls, root: str | os.PathLike[str]) -> Store:
         """A store at `root`; local roots become absolute, because workers may stand in another folder.
 
-        Links stay as they were written: what they lead to may move.
+        Links stay as they were written: what they lead to may move. Raises `InputError` for an empty name, as of a variable of
+        the shell that nobody has set.
         """
         text = os.fspath(root).removeprefix("file://")
+        if not text:
+            raise InputError("the name of a folder is empty", 'Give a folder or URL; "." is this one.')
         return cls(text.rstrip("/") if is_url(text) else os.path.abspath(text))  # noqa: PTH100 - resolve() follows links
 
     @property
@@ -167,105 +157,108 @@ class Store:
     def exists(self, name: str) -> bool:
         if self.is_local:
             return Path(self.path(name)).exists()
-        filesystem, root = _filesystem(self.root)
-        return bool(filesystem.exists(f"{root}/{name}"))
+        return look(self.root, name) is not None
 
     def size(self, name: str) -> int | None:
         """Bytes of a file, or None where there is none."""
         try:
             if self.is_local:
                 return Path(self.path(name)).stat().st_size
-            filesystem, root = _filesystem(self.root)
-            return int(filesystem.size(f"{root}/{name}"))
+            found = look(self.root, name)
+            return None if found is None else found.size
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            if error.errno in _NO_FILE:
+            if error.errno in NO_FILE:
                 return None
             raise
 
     def names(self, folder: str) -> list[str]:
         """Names (relative to the store) of the files directly in `folder`, sorted; empty where there is no such folder."""
+        above = f"{folder}/" if folder else ""
         if self.is_local:  # ten times as quick as fsspec's listing, which asks for the size and times of every file
             try:
                 with os.scandir(self.path(folder)) as entries:
-                    return sorted(f"{folder}/{entry.name}" for entry in entries if _is_file(entry))
+                    return sorted(f"{above}{entry.name}" for entry in entries if is_file(entry))
             except (FileNotFoundError, NotADirectoryError):
                 return []
-        filesystem, root = _filesystem(self.root)
+        backend, root = filesystem(self.root)
         try:
-            # refresh: other workers write here, and object-store backends remember listings.
-            found = filesystem.ls(f"{root}/{folder}", detail=True, refresh=True)
+            with reading(self.path(folder)):
+                # refresh: other workers write here, and object-store backends remember listings.
+                found = backend.ls(f"{root}/{folder}".rstrip("/"), detail=True, refresh=True)
         except FileNotFoundError:
             return []
-        return sorted(f"{folder}/{entry['name'].rsplit('/', 1)[-1]}" for entry in found if entry["type"] == "file")
+        return sorted(f"{above}{entry['name'].rsplit('/', 1)[-1]}" for entry in found if entry["type"] == "file")
 
     def entries(self, folder: str) -> list[str]:
         """The bare names of all that is directly in `folder`, folders too, sorted; empty where there is no such folder."""
         try:
             if self.is_local:
                 return sorted(entry.name for entry in Path(self.path(folder)).iterdir())
-            filesystem, root = _filesystem(self.root)
+            backend, root = filesystem(self.root)
             top = f"{root}/{folder}".rstrip("/")
-            found = filesystem.ls(top, detail=False, refresh=True)
+            with reading(self.path(folder)):
+                found = backend.ls(top, detail=False, refresh=True)
         except (FileNotFoundError, NotADirectoryError):
             return []
         # Object stores list a folder's own placeholder among what is in it.
         return sorted(name.rstrip("/").rpartition("/")[2] for name in found if name.rstrip("/") != top)
 
     def open(self, name: str) -> IO[bytes]:
-        """Open for reading, seekable. Raises `FileNotFoundError`, `DamagedFileError` for a folder, a pipe or a device."""
+        """Open for reading, seekable.
+
+        Raises `FileNotFoundError`, `DamagedFileError` for a folder, a pipe or a device, `UnreachableError` where a server fails.
+        """
         if self.is_local:
-            return _open_regular(self.path(name))
-        filesystem, root = _filesystem(self.root)
-        return filesystem.open(f"{root}/{name}", "rb")
+            return open_regular(self.path(name))
+        return open_remote(self.root, name)
 
     def read(self, name: str) -> bytes:
         """The whole file. Raises `FileNotFoundError`."""
         with self.open(name) as file:
             return file.read()
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        """A file that holds a JSON object. Raises `FileNotFoundError`, `DamagedFileError`."""
+    def read_json(self, name: str, remedy: str = _REMEDY) -> dict[str, Any]:
+        """A file that holds a JSON object. Raises `FileNotFoundError`, `DamagedFileError` with `remedy`."""
         with self.open(name) as file:
             data = file.read(MAX_JSON_BYTES + 1)
         if len(data) > MAX_JSON_BYTES:
-            raise DamagedFileError(f"{self.path(name)} has more than {MAX_JSON_BYTES:,} bytes", _REMEDY)
-        return parse_json(data, self.path(name), _REMEDY)
+            raise DamagedFileError(f"{self.path(name)} has more than {MAX_JSON_BYTES:,} bytes", remedy)
+        return parse_json(data, self.path(name), remedy)
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """A binary file that takes its name only when the block ends well: local temporary, fsync, rename (or one upload)."""
+        with self.together() as staged, staged.writing(name) as file:
+            yield file
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[Together]:
+        """What is written to the store that this gives takes its names when the block ends well, in the order of writing.
+
+        Each file is whole on disk before the first has its name, so a kill meets the few renames between only by chance.
+        """
+        staged = Together(self.root)
+        try:
+            yield staged
+            for name, temporary in staged.files.items():
+                self._name(temporary, name)
+        finally:
+            for temporary in staged.files.values():
+                temporary.unlink(missing_ok=True)
+
+    def _name(self, temporary: Path, name: str) -> None:
+        """Give a whole local file its name."""
         if not self.is_local:
-            with tempfile.NamedTemporaryFile() as local:
-                yield local
-                local.flush()
-                filesystem, root = _filesystem(self.root)
-                folder, _, base = f"{root}/{name}".rpartition("/")
-                upload(filesystem, local.name, f"{folder}/{base}", temporary=f"{folder}/{_temporary(base)}")
+            put(str(temporary), self.root, name, _temporary(name.rpartition("/")[2]))
             return
         target = Path(self.path(name))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(_temporary(target.name))
         try:
-            file = temporary.open("wb")
-            try:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-                file.close()
-            except BaseException:
-                # On a full disk there is no room for its buffer either; the first error counts.
-                with contextlib.suppress(OSError):
-                    file.close()
-                raise
-            try:
-                temporary.replace(target)
-            except IsADirectoryError as error:
-                raise OutputError(f"cannot write {target}: a folder has its name", "Move that away.") from error
-            _sync_folder(target.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+            temporary.replace(target)
+        except IsADirectoryError as error:
+            raise OutputError(f"cannot write {target}: a folder has its name", "Move that away.") from error
+        sync_folder(target.parent)
 
     def write(self, name: str, data: bytes) -> None:
         """Write a whole file, atomically."""
@@ -283,19 +276,29 @@ class Store:
             if self.is_local:
                 Path(self.path(name)).unlink()
             else:
-                filesystem, root = _filesystem(self.root)
-                filesystem.rm_file(f"{root}/{name}")
+                backend, root = filesystem(self.root)
+                with reading(self.path(name)):
+                    backend.rm_file(f"{root}/{name}")
 
     def remove_folder(self, name: str) -> None:
-        """Remove a folder and all in it; nothing happens where there is none. Refuses the root itself."""
+        """Remove a folder and all in it; nothing happens where there is none. Refuses the root itself.
+
+        JSON files go first: they say that others are whole, and a kill on the way must leave none that lies.
+        """
         if not name.strip("/"):
             raise ValueError("refusing to remove a store's root")
         if self.is_local:
+            for mark in Path(self.path(name)).rglob("*.json"):
+                mark.unlink(missing_ok=True)
+                sync_folder(mark.parent)
             shutil.rmtree(self.path(name), ignore_errors=True)
             return
-        filesystem, root = _filesystem(self.root)
-        if filesystem.exists(f"{root}/{name}"):
-            filesystem.rm(f"{root}/{name}", recursive=True)
+        backend, root = filesystem(self.root)
+        if backend.exists(f"{root}/{name}"):
+            for mark in backend.find(f"{root}/{name}"):
+                if mark.endswith(".json"):
+                    backend.rm_file(mark)
+            backend.rm(f"{root}/{name}", recursive=True)
 
     def remove_empty_folder(self, name: str) -> None:
         """Remove a folder that holds nothing; nothing happens where there is none, or something in it."""
@@ -305,9 +308,9 @@ class Store:
             with contextlib.suppress(OSError):  # it is not there, or was filled just now
                 Path(self.path(name)).rmdir()
             return
-        filesystem, root = _filesystem(self.root)
+        backend, root = filesystem(self.root)
         with contextlib.suppress(OSError, NotImplementedError):  # in object stores an empty folder is none
-            filesystem.rmdir(f"{root}/{name}")
+            backend.rmdir(f"{root}/{name}")
 
     def sha256(self, name: str) -> str:
         """sha256 (hex) of a file, read in pieces. Raises `FileNotFoundError`."""
@@ -325,38 +328,43 @@ class Store:
                 self.remove(name)
 
 
+@dataclass(frozen=True, slots=True)
+class Together(Store):
+    """A store whose files get their names together; made by `Store.together`. `files`: where each lies until then."""
+
+    files: dict[str, Path] = field(default_factory=dict, compare=False)
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        """A binary file; on disk, whole, when the block ends well."""
+        if name in self.files:
+            raise ValueError(f"{name} is written twice")
+        file: IO[bytes]
+        if self.is_local:
+            target = Path(self.path(name))
+            make_folder(target.parent)
+            self.files[name] = target.with_name(_temporary(target.name))
+            file = self.files[name].open("xb")
+        else:
+            descriptor, temporary = tempfile.mkstemp(suffix=TEMPORARY_SUFFIX)
+            self.files[name], file = Path(temporary), os.fdopen(descriptor, "wb")
+        try:
+            yield file
+            file.flush()
+            if self.is_local:  # else it is no more than what is sent
+                os.fsync(file.fileno())
+            file.close()
+        except BaseException:
+            # On a full disk there is no room for its buffer either; the first error counts.
+            with contextlib.suppress(OSError):
+                file.close()
+            raise
+
+    def open(self, name: str) -> IO[bytes]:
+        """As `Store.open`; also what has no name yet."""
+        return self.files[name].open("rb") if name in self.files else Store.open(self, name)
+
+
 def _temporary(base: str) -> str:
     """A name of its own for what becomes `base`; `Store.remove_temporaries` knows it."""
     return f".{base}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:  # a link that leads to itself
-        return False
-
-
-def _open_regular(path: str) -> IO[bytes]:
-    """Open a local file without waiting for what writes into a pipe. Raises as `Store.open`."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except NotADirectoryError as error:
-        raise FileNotFoundError(error.errno, error.strerror, path) from error
-    except OSError as error:
-        if error.errno not in _NO_FILE:
-            raise
-        raise DamagedFileError(f"{path} is no file that can be read ({error.strerror})", _REMEDY) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise DamagedFileError(f"{path} is not a regular file", _REMEDY)
-    return os.fdopen(descriptor, "rb")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable: the folder's own entry has to reach the disk too."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

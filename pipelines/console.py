@@ -22,6 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from mvptr_data.errors import MvptrError
 from mvptr_data.storage import Store
 
 #: Seconds between two plain progress lines.
@@ -96,7 +97,9 @@ class Reporter:
     def close(self) -> None:
         """Upload the log of a run whose output is not local; a local one is on disk line by line."""
         if self._store is not None:
-            self._store.write(f"{self._stem}.log", "".join(f"{line}\n" for line in self._lines).encode())
+            with contextlib.suppress(OSError, MvptrError):  # a store that can only be read is no reason to fail
+                lines = "".join(f"{line}\n" for line in self._lines)
+                self._store.write(f"{self._stem}.log", lines.encode())
 
 
 class Step:

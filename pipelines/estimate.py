@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from mvptr_data.dataset.fields import REGIONS, stem
-from mvptr_data.dataset.plan import write_plan
+from mvptr_data.dataset.planning import write_plan
 from mvptr_data.dataset.receipts import Receipt
 from mvptr_data.dataset.shards import read_rows
 from mvptr_data.errors import InputError

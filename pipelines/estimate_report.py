@@ -72,7 +72,7 @@ def _milliseconds(seconds: float) -> str:
 
 
 def _hours(hours: float) -> str:
-    if hours < 0.1:
+    if hours < 1:
         return duration(3600 * hours)
     return f"{hours:,.1f} h" if hours < 72 else f"{hours / 24:,.1f} days"
 

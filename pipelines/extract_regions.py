@@ -18,7 +18,8 @@ from itertools import chain
 from typing import Any
 
 from mvptr_data.dataset import layout
-from mvptr_data.dataset.plan import Plan, PlannedInputs, append_plan, load_plan
+from mvptr_data.dataset.plan import Plan, load_plan
+from mvptr_data.dataset.planning import PlannedInputs, append_plan
 from mvptr_data.errors import InputError
 from mvptr_data.sources.decoding import DecodeOptions
 from mvptr_data.sources.images import ImageRef, list_images
@@ -146,6 +147,8 @@ def _extract(
         make_plan = begin()
         workers = Workers(stack, options.cluster, reporter.keep_log(store, command), reporter.say)
         configuration = run_configuration(options, workers)
+        if options.cluster.cluster == "local-cuda" and configuration["detector"].get("device") == "cpu":
+            reporter.say("the detector computes on the CPU, though each worker has a GPU; see --device")
         with regions_run(store, reporter, workers, options, configuration, make_plan) as run:
             task = ShardTask(
                 root=store.root,

@@ -156,7 +156,7 @@ class _Work:
         if digest(regions_configuration(self._runner.detector, task.decode)) != task.configuration_digest:
             raise ConfigurationMismatchError(
                 "a worker's detector is not the one this run was started with",
-                "Give all workers the same release and weights, and start them again.",
+                "Give all workers the same release, weights and kind of device, and start them again.",
             )
         # Pillow warns of odd metadata in images that are sound.
         warnings.filterwarnings("ignore", category=UserWarning, module="PIL")

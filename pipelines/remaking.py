@@ -68,9 +68,13 @@ def _file_command(store: Store, file: str, plan: Plan) -> str:
     folder = file.partition("/")[0]
     if folder == "plan":
         return "Nothing makes it again, and reading does without: restore it from a copy, or extract into a new folder."
+    build = _command("build-phrase-vocab", "CAPTIONS", store.root)
+    if file == layout.UNMATCHED:
+        return f"Remove it, then run {_write_shards(store)}"
     if folder == "captions":
-        build = _command("build-phrase-vocab", "CAPTIONS", store.root)
         return f"Remove captions/, then run {build} and {_write_shards(store)}"
+    if file in (layout.PHRASE_VOCAB, layout.PHRASE_COUNTS):
+        return f"Remove it, then run {build}; what is parsed is kept"
     if file == layout.field_state(REGIONS.name):
         return f"Run {_source_command(store, plan.parts[0])}; what is finished is kept"
     return f"Run {_write_shards(store)}"

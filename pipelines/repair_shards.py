@@ -27,7 +27,8 @@ from mvptr_data.dataset.receipts import Receipt, is_intact, read_receipt, write_
 from mvptr_data.dataset.repair import published_state, rebuilt_receipt
 from mvptr_data.dataset.samples import ShardSamples, load_image_ids, load_samples, shard_samples
 from mvptr_data.dataset.tables import table_sha256
-from mvptr_data.dataset.verify import Finding, verify_index
+from mvptr_data.dataset.verify import Finding
+from mvptr_data.dataset.verify_whole import verify_index, verify_plan_shards
 from mvptr_data.errors import DamagedFileError, IncompleteError, InputError
 from mvptr_data.phrases import PhraseVocabulary
 from mvptr_data.storage import Store, digest
@@ -35,7 +36,7 @@ from pipelines.cluster import ClusterOptions, open_cluster
 from pipelines.console import Reporter, reporting
 from pipelines.match_captions import unmatched_captions
 from pipelines.remaking import Remaking, remakings
-from pipelines.verify_shards import Verification, VocabularyFile, verify_rows, verify_shards
+from pipelines.verify_shards import Verification, VocabularyFile, unplanned, verify_rows, verify_shards
 
 _PUBLISHED = (layout.INDEX, *layout.SAMPLE_FILES, layout.MANIFEST)
 
@@ -175,21 +176,19 @@ class _Repair:
         if facts is None:
             return
         before = {name: _contents(self._store, name) for name in _PUBLISHED}
+        self._check()
         try:
-            for _ in self._samples(plan):  # torn rows are met now, not when the index has been written
-                pass
-        except DamagedFileError as error:
+            publish(
+                self._store,
+                plan,
+                [self._receipts[place] for place in places],
+                configurations={REGIONS.name: regions.configuration, TEXT.name: text.configuration},
+                samples=self._samples(plan),
+                facts=facts,
+            )
+        except DamagedFileError as error:  # torn rows; nothing was published
             self._cannot("damaged", layout.MANIFEST, error.message)
             return
-        self._check()
-        publish(
-            self._store,
-            plan,
-            [self._receipts[place] for place in places],
-            configurations={REGIONS.name: regions.configuration, TEXT.name: text.configuration},
-            samples=self._samples(plan),
-            facts=facts,
-        )
         for name in _PUBLISHED:
             if _contents(self._store, name) != before[name]:
                 self._made(name)
@@ -214,7 +213,19 @@ class _Repair:
             for (field, shard), receipt in self._receipts.items()
             if layout.receipt(field, shard) not in known and (field != TEXT.name or self._vocabulary is not None)
         ]
-        return self.findings + verify_rows(self._vocabulary_file(), rows, self._cluster, self._reporter, self._report)
+        damaged = verify_plan_shards(self._store, self.plan)
+        return [
+            *damaged,
+            *self.findings,
+            *verify_rows(
+                self._vocabulary_file(),
+                rows,
+                self._cluster,
+                self._reporter,
+                self._report,
+                unplanned(self.plan, damaged),
+            ),
+        ]
 
     def _facts(self, plan: Plan, text: FieldState) -> dict[str, Any] | None:
         """What the manifest says of captions and vocabulary, from a sound one or from what there is; None where neither tells."""
@@ -239,6 +250,7 @@ class _Repair:
         for shard in range(plan.shards):
             regions, text = (self._receipts[field, shard].rows.name for field in (REGIONS.name, TEXT.name))
             yield shard_samples(self._store, regions, text)
+        self._check()
 
     def _sound_receipt(self, field: str, shard: int) -> Receipt | None:
         try:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mvptr_data.dataset.fields import REGIONS
-from mvptr_data.dataset.locks import WHOLE, LiveLock, live_locks
+from mvptr_data.dataset.lock_files import WHOLE, LiveLock, live_locks
 from mvptr_data.dataset.plan import load_plan
 from mvptr_data.dataset.receipts import Receipt, is_intact, read_receipt
 from mvptr_data.errors import DamagedFileError

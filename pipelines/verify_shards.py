@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from mvptr_data.dataset import layout
 from mvptr_data.dataset.fields import TEXT
 from mvptr_data.dataset.index import IndexRow, load_index
 from mvptr_data.dataset.manifest import load_manifest
-from mvptr_data.dataset.plan import load_plan
-from mvptr_data.dataset.verify import Finding, KnownPhrase, verify_samples, verify_shard, verify_whole
+from mvptr_data.dataset.plan import Plan, load_plan
+from mvptr_data.dataset.verify import Finding, KnownPhrase, verify_shard
+from mvptr_data.dataset.verify_whole import verify_samples, verify_whole
+from mvptr_data.errors import OutputError
 from mvptr_data.phrases import PhraseVocabulary
 from mvptr_data.storage import Store
 from pipelines.cluster import ClusterOptions, once_per_process, open_cluster
@@ -54,14 +57,14 @@ def verify_shards(out: str, *, cluster: ClusterOptions | None = None, quiet: boo
         index = load_index(store, manifest)
         plan = load_plan(store)
         report = None
-        with contextlib.suppress(OSError):  # what cannot be written to can still be verified
+        with contextlib.suppress(OSError, OutputError):  # what cannot be written to can still be verified
             report = reporter.keep_log(store, "verify")
         findings = verify_whole(store, plan, manifest, index)
         vocabulary = VocabularyFile(store.root, *(manifest["phrase_vocab"][name] for name in ("name", "sha256")))
         # Without its vocabulary, nobody can tell whether text is as it should be. A row that is there twice is looked at once.
         broken = {finding.file for finding in findings}
         rows = [row for row in dict.fromkeys(index) if row.field != TEXT.name or vocabulary.name not in broken]
-        findings += verify_rows(vocabulary, rows, cluster, reporter, report)
+        findings += verify_rows(vocabulary, rows, cluster, reporter, report, unplanned(plan, findings))
         if not findings:
             findings += verify_samples(store, manifest, index)
         for finding in findings:
@@ -80,17 +83,27 @@ def verify_rows(
     cluster: ClusterOptions | None,
     reporter: Reporter,
     report: str | None,
+    unplanned: frozenset[int],
 ) -> list[Finding]:
-    """What is wrong with the shards that `rows` stand for, one task a shard; in the order of `rows`."""
+    """What is wrong with the shards that `rows` stand for, one task a shard; in the order of `rows`.
+
+    `unplanned`: see there.
+    """
     findings: dict[IndexRow, list[Finding]] = {}
     with (
         open_cluster(cluster or ClusterOptions(cluster="inline"), report=report) as running,
         reporter.step("verify", len(rows), "shards") as step,
     ):
-        for row, found in running.complete(functools.partial(_verify_one, vocabulary), rows):
+        for row, found in running.complete(functools.partial(_verify_one, vocabulary, unplanned), rows):
             findings[row] = found
             step.advance()
     return [finding for row in rows for finding in findings[row]]
+
+
+def unplanned(plan: Plan, findings: Iterable[Finding]) -> frozenset[int]:
+    """The shards whose keys cannot be held against the plan, since `findings` say that it is damaged there."""
+    broken = {finding.file for finding in findings}
+    return frozenset(shard for shard in range(plan.shards) if layout.plan_shard(shard) in broken)
 
 
 def describe(finding: Finding) -> str:
@@ -98,9 +111,9 @@ def describe(finding: Finding) -> str:
     return f"{finding.kind}: {finding.file}{f' [{finding.key}]' if finding.key else ''}: {finding.message}"
 
 
-def _verify_one(vocabulary: VocabularyFile, row: IndexRow) -> list[Finding]:
+def _verify_one(vocabulary: VocabularyFile, unplanned: frozenset[int], row: IndexRow) -> list[Finding]:
     known_phrase = vocabulary.known() if row.field == TEXT.name else _no_phrase
-    return verify_shard(Store(vocabulary.root), row, known_phrase)
+    return verify_shard(Store(vocabulary.root), row, known_phrase, planned=row.shard not in unplanned)
 
 
 def _no_phrase(_: tuple[str, ...]) -> bool:

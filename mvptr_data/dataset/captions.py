@@ -74,7 +74,7 @@ class CaptionStore:
         """Raises `IncompleteError` where no captions were parsed, `FormatVersionError`, `DamagedFileError`."""
         where = store.path(layout.CAPTIONS)
         try:
-            found = store.read_json(layout.CAPTIONS)
+            found = store.read_json(layout.CAPTIONS, _REMEDY)
         except FileNotFoundError as error:
             raise IncompleteError(
                 f"{store.root} has no parsed captions",

@@ -102,7 +102,7 @@ def load_state(store: Store, field: str) -> FieldState | None:
     """The stored state of a field, or None. Raises `FormatVersionError`, `DamagedFileError`."""
     name = layout.field_state(field)
     try:
-        found = store.read_json(name)
+        found = store.read_json(name, _REMEDY)
     except FileNotFoundError:
         return None
     layout.check_version("field", found.get("version"), store.path(name))
@@ -143,11 +143,14 @@ def claim(store: Store, field: str, configuration: dict[str, Any]) -> FieldState
 def claim_generation(store: Store, field: str, configuration: dict[str, Any]) -> FieldState:
     """The field's state for `configuration`: the stored one where it is the same, else a new generation, stored now.
 
-    For fields that are cheap to write again; the files of earlier generations stay, for readers that still use them.
+    For fields that are cheap to write again; the files of earlier generations stay, for readers that still use them, also
+    where `field.json` was removed.
     """
     stored = load_state(store, field)
     if stored is not None and stored.configuration == configuration:
         return stored
-    state = FieldState(configuration=configuration, generation=0 if stored is None else stored.generation + 1)
+    found = [layout.generation(name.rpartition("/")[2]) for name in store.names(field)]
+    last = max([-1 if stored is None else stored.generation, *(number for number in found if number is not None)])
+    state = FieldState(configuration=configuration, generation=last + 1)
     store_state(store, field, state)
     return state

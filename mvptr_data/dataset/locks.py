@@ -2,8 +2,9 @@
 
 A lock is `locks/<name>.json`, or `locks/<name>.<i>-of-<n>.json` for one slice of the work: slices of one cut coexist, the
 whole and another cut do not. A holder renews it every few seconds; one that was not renewed for `STALE_AFTER` seconds is taken
-over without asking. One whose process is gone (after a kill -9) is taken over at once, where the asker can know that: on the
-same host, in the same PID namespace, since the same boot.
+over. One whose process is gone (after a kill -9) is taken over at once, where the asker can know that: on the same host, in the
+same PID namespace, since the same boot. Clocks of two machines may differ by more than `STALE_AFTER`, so a lock of another one
+that looks stale is watched for `WATCH_SECONDS` first.
 
 Where the file system has locks of its own, looking and writing are one step. Elsewhere (object stores) a lock is asked for
 first and held only when nobody else has it after a moment; see `Held.take`.
@@ -14,47 +15,35 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from mvptr_data.errors import BusyError, DamagedFileError, InputError, OutputError
+from mvptr_data.dataset import lock_files
+from mvptr_data.dataset.lock_files import (
+    WHOLE,
+    LiveLock,
+    Slice,
+    conflict,
+    doubtful,
+    files_of_lock,
+    live_locks,
+    place,
+    read_lock,
+    start_time,
+)
+from mvptr_data.errors import BusyError, OutputError
 from mvptr_data.storage import Store
 
 HEARTBEAT_SECONDS = 10.0
-STALE_AFTER = 60.0
+#: So long a live holder on another machine is given for its next beat: two may be late.
+WATCH_SECONDS = 2.5 * HEARTBEAT_SECONDS
 #: Between two looks of a process that waits.
 WAIT_SECONDS = 0.2
 #: What may pass, on an object store, between the look of one process and its write being seen by another.
 SETTLE_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """The shards of an array task: every `count`-th one, from `index` (0-based) on. `Slice()` is all of them."""
-
-    index: int = 0
-    count: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.index < self.count:
-            raise InputError(f"there is no array task {self.index} of {self.count}", "Count from 0: 0/8, 1/8, ... 7/8.")
-
-    def shards(self, total: int) -> range:
-        """This slice of the shards 0 .. total - 1."""
-        return range(self.index, total, self.count)
-
-    def __str__(self) -> str:
-        return f"{self.index}-of-{self.count}"
-
-
-WHOLE = Slice()
 
 
 @contextlib.contextmanager
@@ -92,6 +81,10 @@ def keep_out(store: Store, names: Iterable[str]) -> Iterator[None]:
     Who asks for a lock meanwhile waits. So the block must be short, and alter nothing but what the locks `names` protect.
     Raises `BusyError` where a live process holds one of them, `OutputError` where the file system has no locks.
     """
+    names = list(names)
+    for name in names:
+        for other in _watch(store, doubtful(store, name, WHOLE)):
+            raise _busy(store, other)
     with _alone(store) as alone:
         if not alone:
             raise OutputError(
@@ -101,23 +94,6 @@ def keep_out(store: Store, names: Iterable[str]) -> Iterator[None]:
             for other in live_locks(store, name):
                 raise _busy(store, other)
         yield
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveLock:
-    """A lock that is held now. `since`: seconds of the epoch. `settled`: held, not only asked for."""
-
-    part: Slice
-    pid: int
-    host: str
-    since: float
-    token: str = ""
-    settled: bool = True
-
-
-def live_locks(store: Store, name: str) -> list[LiveLock]:
-    """Who holds the lock `name`, or slices of it, now."""
-    return [lock for file, part in _files(store, name) if (lock := _live(part, _read(store, file))) is not None]
 
 
 class Held:
@@ -137,7 +113,7 @@ class Held:
 
         Costs nothing while the heart beats; a process that has just woken looks at the lock itself.
         """
-        if not self._lost and time.time() - self._beat > STALE_AFTER / 2:
+        if not self._lost and time.time() - self._beat > lock_files.STALE_AFTER / 2:
             self.renew()
         if self._lost:
             raise BusyError(
@@ -155,9 +131,14 @@ class Held:
         while True:
             if self._store.is_local:
                 Path(self._store.path("locks")).mkdir(parents=True, exist_ok=True)
+            watched = doubtful(self._store, self._name, self._part)
+            for other in _watch(self._store, watched):  # not alone: its beat needs the file system's lock
+                return other
             with _alone(self._store) as alone:
-                if (other := self._rival()) is not None:
-                    return other
+                if (rival := self._rival()) is not None:
+                    return rival
+                if doubtful(self._store, self._name, self._part).items() - watched.items():
+                    continue  # it beat just now, or is another
                 self._remove_dead()
                 self._write(settled=alone)
             if alone:
@@ -165,7 +146,7 @@ class Held:
             time.sleep(SETTLE_SECONDS)
             found = live_locks(self._store, self._name)
             mine = any(lock.token == self._token for lock in found)
-            rivals = [lock for lock in found if lock.token != self._token and _conflict(lock.part, self._part)]
+            rivals = [lock for lock in found if lock.token != self._token and conflict(lock.part, self._part)]
             asked = (self._since, self._token)
             first = next((one for one in rivals if not mine or one.settled or (one.since, one.token) < asked), None)
             if mine and first is None:
@@ -178,9 +159,9 @@ class Held:
     def renew(self) -> None:
         """Say that this process lives, unless the lock is another's by now. What fails (a full disk) the next beat makes up."""
         with self._mutex, contextlib.suppress(Exception), _alone(self._store):
-            token = _read(self._store, self._path).get("token")
+            token = read_lock(self._store, self._path).get("token")
             # Within the time nobody else may have had the lock: a file that is gone was removed by hand.
-            slept = time.time() - self._beat > STALE_AFTER
+            slept = time.time() - self._beat > lock_files.STALE_AFTER
             if token not in (None, self._token) or (slept and (token is None or self._rival() is not None)):
                 self._lost = True
             if not self._lost:
@@ -189,17 +170,17 @@ class Held:
     def release(self) -> None:
         """Remove the lock where it is still this process's."""
         with _alone(self._store):
-            if _read(self._store, self._path).get("token") == self._token:
+            if read_lock(self._store, self._path).get("token") == self._token:
                 self._store.remove(self._path)
 
     def _rival(self) -> LiveLock | None:
         locks = live_locks(self._store, self._name)
-        return next((one for one in locks if one.token != self._token and _conflict(one.part, self._part)), None)
+        return next((one for one in locks if one.token != self._token and conflict(one.part, self._part)), None)
 
     def _remove_dead(self) -> None:
         """Remove the locks that this one takes over, so that a holder that wakes misses its own."""
-        for file, part in _files(self._store, self._name):
-            if file != self._path and _conflict(part, self._part):
+        for file, part, _ in files_of_lock(self._store, self._name):
+            if file != self._path and conflict(part, self._part):
                 self._store.remove(file)
 
     def _write(self, *, settled: bool) -> None:
@@ -207,8 +188,8 @@ class Held:
         holder = {
             "token": self._token,
             "pid": os.getpid(),
-            "start": _start_time(os.getpid()),
-            **_place(),
+            "start": start_time(os.getpid()),
+            **place(),
             "beat": now,
             "since": self._since,
             "settled": settled,
@@ -217,41 +198,20 @@ class Held:
         self._beat = now
 
 
+def _watch(store: Store, locks: dict[str, LiveLock]) -> Iterator[LiveLock]:
+    """Those of `locks` whose holders live: within `WATCH_SECONDS` they beat."""
+    if locks:
+        time.sleep(WATCH_SECONDS)
+        for file, lock in locks.items():
+            if (found := read_lock(store, file)) and (found.get("token"), found.get("beat")) != (lock.token, lock.beat):
+                yield lock
+
+
 def _busy(store: Store, other: LiveLock) -> BusyError:
     return BusyError(
         f"{store.root} is being written by process {other.pid} on {other.host}"
         + (f" (array task {other.part.index}/{other.part.count})" if other.part != WHOLE else ""),
         "Wait for it or stop it; a lock whose holder died is released by itself after a minute.",
-    )
-
-
-def _files(store: Store, name: str) -> Iterator[tuple[str, Slice]]:
-    """The files of the lock `name`, each with its slice."""
-    for file in store.names("locks"):
-        if found := re.fullmatch(rf"locks/{name}(?:\.(\d+)-of-(\d+))?\.json", file):
-            try:
-                yield file, Slice(int(found[1]), int(found[2])) if found[1] else WHOLE
-            except InputError:
-                yield file, WHOLE
-
-
-def _conflict(one: Slice, other: Slice) -> bool:
-    """Whether two slices may share a shard: those of one cut that are not the same do not."""
-    return one.count != other.count or one.index == other.index
-
-
-def _live(part: Slice, holder: dict[str, Any]) -> LiveLock | None:
-    """What a lock file says, where it is a live process's."""
-    if not _is_alive(holder):
-        return None
-    since = holder.get("since")
-    return LiveLock(
-        part=part,
-        pid=holder["pid"],
-        host=str(holder.get("host")),
-        since=float(since) if isinstance(since, int | float) else 0.0,
-        token=str(holder.get("token")),
-        settled=holder.get("settled") is not False,
     )
 
 
@@ -267,53 +227,3 @@ def _alone(store: Store) -> Iterator[bool]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 alone = True
         yield alone
-
-
-def _read(store: Store, path: str) -> dict[str, Any]:
-    """What a lock says; nothing where there is none, and a lock nobody can read protects nobody."""
-    try:
-        return store.read_json(path)
-    except (FileNotFoundError, DamagedFileError):
-        return {}
-
-
-def _place() -> dict[str, str | None]:
-    """Where process numbers mean what they mean here: containers share a host's name, or its kernel, not its processes."""
-    place: dict[str, str | None] = {"host": socket.gethostname(), "boot": None, "namespace": None}
-    with contextlib.suppress(OSError):
-        place["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        place["namespace"] = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - its text; it leads to no file
-    return place
-
-
-def _is_alive(holder: dict[str, Any]) -> bool:
-    beat, pid = holder.get("beat"), holder.get("pid")
-    if not isinstance(beat, int | float) or not isinstance(pid, int) or time.time() - beat > STALE_AFTER:
-        return False
-    here = _place()
-    if None in here.values() or any(holder.get(name) != value for name, value in here.items()):
-        return True  # nobody here can know its process: the heartbeat alone tells
-    return _runs(pid, holder.get("start"))
-
-
-def _runs(pid: int, start: object) -> bool:
-    """Whether the process `pid` that began at `start` runs on this host; yes for another user's that is hidden."""
-    if pid < 1:
-        return False
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    found = _start_time(pid)
-    return found is None or found == start
-
-
-def _start_time(pid: int) -> str | None:
-    """What tells a process from a later one with the same number, "ended" for a zombie; None where /proc does not say."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return "ended" if status[0] == "Z" else status[19]

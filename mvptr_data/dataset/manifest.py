@@ -55,26 +55,30 @@ def publish(
 ) -> dict[str, Any]:
     """Write index, samples and manifest for these receipts (every field, every shard); returns the manifest.
 
-    `configurations` by field; `samples` of every shard in order (`shard_samples`); `facts` are further entries.
+    `configurations` by field; `samples` of every shard in order (`shard_samples`); `facts` are further entries. Until all files
+    are whole, and where `samples` raises, what was published before stays. Call only while holding the lock of the text.
     """
-    write_index(store, receipts)
-    order, count = write_samples(store, samples)
-    manifest = {
-        "version": layout.version("manifest"),
-        "plan": plan.digest,
-        "images": plan.images,
-        "shards": plan.shards,
-        "samples": count,
-        "fields": {
-            name: _field_entry([r for r in receipts if r.field == name], configuration)
-            for name, configuration in configurations.items()
-        },
-        "order": order,
-        "index": {"name": layout.INDEX, "sha256": store.sha256(layout.INDEX)},
-        **facts,
-    }
-    manifest["digest"] = digest(manifest)
-    store.write_json(layout.MANIFEST, manifest)
+    whole = tuple(f"{name}." for name in (layout.INDEX, *layout.SAMPLE_FILES, layout.MANIFEST))
+    store.remove_temporaries("", lambda base: base.startswith(whole))  # of a run that was killed while it published
+    with store.together() as staged:  # while the samples are gathered, readers read what was published before
+        order, count = write_samples(staged, samples)
+        write_index(staged, receipts)
+        manifest = {
+            "version": layout.version("manifest"),
+            "plan": plan.digest,
+            "images": plan.images,
+            "shards": plan.shards,
+            "samples": count,
+            "fields": {
+                name: _field_entry([r for r in receipts if r.field == name], configuration)
+                for name, configuration in configurations.items()
+            },
+            "order": order,
+            "index": {"name": layout.INDEX, "sha256": staged.sha256(layout.INDEX)},
+            **facts,
+        }
+        manifest["digest"] = digest(manifest)
+        staged.write_json(layout.MANIFEST, manifest)
     return manifest
 
 
@@ -102,7 +106,7 @@ def load_manifest(store: Store) -> dict[str, Any]:
     """The manifest, its digest checked. Raises `IncompleteError`, `FormatVersionError`, `DamagedFileError`."""
     where = store.path(layout.MANIFEST)
     try:
-        manifest: dict[str, Any] = store.read_json(layout.MANIFEST)
+        manifest: dict[str, Any] = store.read_json(layout.MANIFEST, _REMEDY)
     except FileNotFoundError as error:
         raise IncompleteError(
             f"{store.root} has no manifest", f"Run `mvptr-data write-shards {store.root}` first."

@@ -93,7 +93,7 @@ def read_receipt(store: Store, field_name: str, shard: int) -> Receipt | None:
     """A shard's receipt, or None. Raises `FormatVersionError`, `DamagedFileError` where it is not what its digest promises."""
     name = layout.receipt(field_name, shard)
     try:
-        found = store.read_json(name)
+        found = store.read_json(name, _REMEDY)
     except FileNotFoundError:
         return None
     where = store.path(name)

@@ -118,6 +118,16 @@ def read_table(
     return table
 
 
+def check_table(store: Store, name: str, format_name: str) -> None:
+    """Read a table of ours of any size, a piece at a time, and keep nothing; errors as `open_table`."""
+    with open_table(store, name, format_name) as parquet:
+        try:
+            for batch in parquet.iter_batches(_rows_of_piece(parquet, _ANY_TABLE), use_threads=False):
+                batch.validate(full=True)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise DamagedFileError(f"{store.path(name)} is torn ({_first_line(error)})", _REMEDY) from error
+
+
 def check_columns(table: pa.Table, schema: pa.Schema, where: str, required: Sequence[str] = ()) -> None:
     """Raises `DamagedFileError` where a table has other columns than `schema`, or nulls in those of `required` that it has."""
     found, wanted = ([(item.name, item.type) for item in one] for one in (table.schema, schema))
@@ -133,14 +143,12 @@ def _read_bounded(parquet: pq.ParquetFile, columns: Sequence[str] | None, where:
     """The table; where it might fill the memory, read in pieces, so that it is refused before it does."""
     limit = max(_ANY_TABLE, _A_FILE_BYTE * file_bytes)
     wanted = None if columns is None else list(columns)
-    # Of a column chunk's own metadata nothing is asked: a flipped bit there ends the process (pyarrow 26).
-    groups = [parquet.metadata.row_group(number) for number in range(parquet.num_row_groups)]
+    groups = _groups(parquet)
     # A value of a dictionary may be as large as all that is stored, and each row may repeat it.
     if sum(group.num_rows * max(8 * group.num_columns, group.total_byte_size) for group in groups) <= limit:
         return parquet.read(columns=wanted, use_threads=False)
-    rows = limit // (2 * max(1, *(group.total_byte_size for group in groups)))
     batches, taken = [], 0
-    for batch in parquet.iter_batches(max(1, min(rows, _MOST_ROWS)), columns=wanted, use_threads=False):
+    for batch in parquet.iter_batches(_rows_of_piece(parquet, limit), columns=wanted, use_threads=False):
         taken += batch.nbytes
         if taken > limit:
             raise DamagedFileError(f"{where} has {file_bytes:,} bytes and takes more than {limit:,} in memory", _REMEDY)
@@ -148,6 +156,17 @@ def _read_bounded(parquet: pq.ParquetFile, columns: Sequence[str] | None, where:
     if not batches:
         raise DamagedFileError(f"{where} has no rows where it promises some", _REMEDY)
     return pa.Table.from_batches(batches).replace_schema_metadata(parquet.schema_arrow.metadata)
+
+
+def _groups(parquet: pq.ParquetFile) -> list[pq.RowGroupMetaData]:
+    """Of a column chunk's own metadata nothing may be asked: a flipped bit there ends the process (pyarrow 26)."""
+    return [parquet.metadata.row_group(number) for number in range(parquet.num_row_groups)]
+
+
+def _rows_of_piece(parquet: pq.ParquetFile, limit: int) -> int:
+    """So many rows take no more than `limit` bytes, even where each repeats the largest value that is stored."""
+    rows = limit // (2 * max((1, *(group.total_byte_size for group in _groups(parquet)))))
+    return max(1, min(rows, _MOST_ROWS))
 
 
 def _part(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:

@@ -1,27 +1,24 @@
-"""Checking a data set against every promise it makes, byte for byte.
+"""Checking one shard of a field against every promise it makes, byte for byte.
 
-`verify_whole` checks what is global (manifest, index, plan, vocabulary); `verify_shard` one shard of one field: digests, counts,
-the alignment of keys with the plan, and every member's dtype, shape, finiteness, boxes and spans. Both return findings instead
-of raising, so that one run tells all that is wrong.
+Digests, counts, the alignment of keys with the plan, and every member's dtype, shape, finiteness, boxes and spans. What concerns
+the data set as a whole is in `verify_whole.py`. Both return findings instead of raising, so that one run tells all that is wrong.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
 
 from mvptr_data.dataset import layout
-from mvptr_data.dataset.captions import CaptionStore
-from mvptr_data.dataset.fields import FAULT, FIELDS, OK, REGIONS, TEXT, Field, stem
+from mvptr_data.dataset.fields import FAULT, FIELDS, OK, Field, stem
 from mvptr_data.dataset.index import IndexRow
-from mvptr_data.dataset.plan import Plan, read_keys
+from mvptr_data.dataset.plan import read_keys
 from mvptr_data.dataset.receipts import read_receipt
 from mvptr_data.dataset.records import FEATURE_SIZE, box_problem, decode_array, decode_regions, decode_text
-from mvptr_data.dataset.samples import samples_problem, shard_samples
 from mvptr_data.dataset.shards import read_rows
 from mvptr_data.dataset.tables import table_sha256
 from mvptr_data.dataset.tar import archive_end, member_header, member_padding
@@ -43,96 +40,26 @@ class Finding:
     key: str | None = None
 
 
-def verify_whole(store: Store, plan: Plan, manifest: dict[str, Any], index: Sequence[IndexRow]) -> list[Finding]:
-    """What concerns the data set as a whole: plan and caption files, the index's coverage, the manifest's sums."""
-    findings = [*_check_plan(store, plan, manifest), *verify_index(manifest, index), *_check_captions(store)]
-    vocabulary = manifest["phrase_vocab"]
-    if message := _file_problem(store, vocabulary["name"], None, vocabulary["sha256"]):
-        findings.append(Finding(kind="digest", file=vocabulary["name"], message=message))
-    return findings
+def verify_shard(store: Store, row: IndexRow, known_phrase: KnownPhrase, *, planned: bool = True) -> list[Finding]:
+    """One shard of one field, as the index names it. `known_phrase` tells whether the vocabulary holds a phrase.
 
-
-def _check_plan(store: Store, plan: Plan, manifest: dict[str, Any]) -> Iterator[Finding]:
-    made_from = plan.until(manifest["shards"])  # images may have been added since, and not published yet
-    if made_from is None or made_from.digest != manifest["plan"]:
-        yield Finding(
-            kind="plan", file=layout.PLAN, message="the stored plan is not the one the manifest was made from"
-        )
-    for shard, sha256 in enumerate(plan.sha256):
-        if message := _file_problem(store, layout.plan_shard(shard), None, sha256):
-            yield Finding(kind="plan", file=layout.plan_shard(shard), message=message)
-
-
-def _check_captions(store: Store) -> Iterator[Finding]:
-    """The parsed captions, from which the text field is written again; readers do without, so they may be gone."""
-    if not store.exists(layout.CAPTIONS):
-        return
-    try:
-        captions = CaptionStore.load(store)
-    except MvptrError as error:
-        yield Finding(kind="captions", file=layout.CAPTIONS, message=error.message)
-        return
-    for bucket, sha256 in enumerate(captions.sha256):
-        if message := _file_problem(store, layout.caption_bucket(bucket), None, sha256):
-            yield Finding(kind="captions", file=layout.caption_bucket(bucket), message=message)
-
-
-def verify_index(manifest: dict[str, Any], index: Sequence[IndexRow]) -> Iterator[Finding]:
-    """Whether the index has each shard of each field once, and sums to what the manifest says."""
-
-    def finding(message: str) -> Finding:
-        return Finding(kind="index", file=layout.INDEX, message=message)
-
-    for field, entry in manifest["fields"].items():
-        rows = [row for row in index if row.field == field]
-        if sorted(row.shard for row in rows) != list(range(manifest["shards"])):
-            yield finding(f"the shards of {field} are not 0 to {manifest['shards'] - 1}, each once")
-        for name, promised, found in (
-            ("inputs", entry["counts"]["inputs"], sum(row.inputs for row in rows)),
-            ("samples", entry["counts"]["ok"], sum(row.samples for row in rows)),
-            ("bytes", entry["bytes"], sum(row.bytes for row in rows)),
-            ("captions", entry["totals"].get("captions"), _total(row.captions for row in rows)),
-        ):
-            if promised != found:
-                yield finding(f"{field} has {found} {name}, the manifest promises {promised}")
-
-
-def _total(counts: Iterable[int | None]) -> int | None:
-    """The sum of counts; None where a field does not count."""
-    known = [count for count in counts if count is not None]
-    return sum(known) if known else None
-
-
-def verify_samples(store: Store, manifest: dict[str, Any], index: Sequence[IndexRow]) -> list[Finding]:
-    """Whether the published brief of the samples is what the shards hold. Call it where every shard is sound."""
-    files = {(row.field, row.shard): row.rows_file for row in index}
-    shards = (
-        shard_samples(store, files[REGIONS.name, shard], files[TEXT.name, shard]) for shard in range(manifest["shards"])
-    )
-    try:
-        problem = samples_problem(store, manifest, shards)
-    except MvptrError as error:
-        problem = error.message
-    return [] if problem is None else [Finding(kind="samples", file=layout.SAMPLES, message=problem)]
-
-
-def verify_shard(store: Store, row: IndexRow, known_phrase: KnownPhrase) -> list[Finding]:
-    """One shard of one field, as the index names it. `known_phrase` tells whether the vocabulary holds a phrase."""
+    `planned`: whether the plan's own shard is sound. Where it is not, nobody can tell whether the keys are the right ones.
+    """
     findings = []
     for name, size, sha256 in ((row.file, row.bytes, row.sha256), (row.rows_file, row.rows_bytes, row.rows_sha256)):
-        if message := _file_problem(store, name, size, sha256):
+        if message := file_problem(store, name, size, sha256):
             findings.append(Finding(kind="digest", file=name, message=message))
     if findings:
         return findings  # what is in a damaged file says nothing more
-    return [*_check_receipt(store, row), *verify_contents(store, row, known_phrase)]
+    return [*_check_receipt(store, row), *verify_contents(store, row, known_phrase, planned=planned)]
 
 
-def verify_contents(store: Store, row: IndexRow, known_phrase: KnownPhrase) -> list[Finding]:
+def verify_contents(store: Store, row: IndexRow, known_phrase: KnownPhrase, *, planned: bool = True) -> list[Finding]:
     """Whether a shard's parquet is the plan's and its tar the parquet's, whatever their digests and receipt."""
     findings: list[Finding] = []
     try:
         rows = read_rows(store, row.rows_file)
-        findings += _check_rows(store, row, rows)
+        findings += _check_rows(row, rows, read_keys(store, row.shard) if planned else None)
         with store.open(row.file) as file:
             samples = [item for item in rows if item["status"] == OK]
             findings += _check_members(file, FIELDS[row.field], row.file, samples, known_phrase)
@@ -143,7 +70,7 @@ def verify_contents(store: Store, row: IndexRow, known_phrase: KnownPhrase) -> l
     return findings
 
 
-def _file_problem(store: Store, name: str, size: int | None, sha256: str) -> str | None:
+def file_problem(store: Store, name: str, size: int | None, sha256: str) -> str | None:
     """Why a file is not what was promised, or None."""
     found = store.size(name)
     if found is None:
@@ -170,14 +97,13 @@ def _check_receipt(store: Store, row: IndexRow) -> Iterator[Finding]:
         yield Finding(kind="receipt", file=name, message="the receipt and the index promise different files")
 
 
-def _check_rows(store: Store, row: IndexRow, rows: list[dict[str, Any]]) -> Iterator[Finding]:
+def _check_rows(row: IndexRow, rows: list[dict[str, Any]], keys: list[str] | None) -> Iterator[Finding]:
     """The parquet: a row for every planned input, in order, under its key, with a known fate."""
 
     def finding(kind: str, message: str, key: str | None = None) -> Finding:
         return Finding(kind=kind, file=row.rows_file, key=key, message=message)
 
-    keys = read_keys(store, row.shard)
-    if [item["key"] for item in rows] != keys or [item["position"] for item in rows] != list(range(len(keys))):
+    if keys is not None and [item["key"] for item in rows] != keys:  # positions are `read_rows`'s to check
         yield finding("alignment", f"its {len(rows)} rows are not the plan's {len(keys)} keys in order")
     for item in rows:
         if item["status"] == FAULT and item["error_class"] not in FAULT_CLASSES:

@@ -42,7 +42,7 @@ def extract_regions_command(
       mvptr-data extract-regions photos/ coco --detector vinvl --retry-failed unreadable_file
       mvptr-data extract-regions photos/ coco --detector vinvl --cluster inline --array-task 3/16
     """
-    from mvptr_data.dataset.locks import WHOLE
+    from mvptr_data.dataset.lock_files import WHOLE
     from pipelines.extract_regions import extract_regions
     from pipelines.runs.run import RETRYABLE
 
@@ -63,7 +63,7 @@ def extract_regions_command(
 
 
 def _slice(text: str) -> Any:
-    from mvptr_data.dataset.locks import Slice
+    from mvptr_data.dataset.lock_files import Slice
 
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     if found is None:

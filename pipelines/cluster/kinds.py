@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from typing import Any
 
 from mvptr_data.errors import InputError, MissingDependencyError
 from pipelines.cluster import tasks
+from pipelines.cluster.address import check_scheduler, check_workers
 from pipelines.cluster.options import THREAD_VARIABLES, ClusterOptions
 from pipelines.cluster.tasks import Cluster
 
@@ -30,7 +34,7 @@ def open_cluster(
     `say` is told what is waited for, where that may take long.
 
     Raises `MissingDependencyError` (no distributed, dask-cuda, dask-jobqueue or sbatch), `InputError` (an address where nothing
-    answers, no GPU, an unusable recipe, jobs that Slurm refuses).
+    answers, or workers without this release; no GPU, an unusable recipe, jobs that Slurm refuses).
     """
     if options.cluster == "inline":
         yield Cluster()
@@ -59,13 +63,18 @@ def open_cluster(
             jobs = stack.enter_context(slurm_jobs(recipe, options))
             spare_bystanders(jobs.cluster.scheduler, ALLOWED_FAILURES_OF_JOBS)
             keep, patience, address = jobs.keep, recipe.patience_seconds, jobs.cluster
+        elsewhere = "://" in options.cluster
         try:
+            if elsewhere:
+                check_scheduler(options.cluster, CONNECT_TIMEOUT)
             client = stack.enter_context(distributed.Client(address, set_as_default=True, timeout=CONNECT_TIMEOUT))
             _await_worker(client, options, keep, patience, say)
+            if elsewhere:
+                check_workers(client, options.cluster)
         except (OSError, TimeoutError) as error:
             raise InputError(
                 f"no Dask workers answer at {options.cluster} ({error})",
-                "Start `dask scheduler` and `dask worker`, or check the address.",
+                "Start `dask scheduler` and `dask worker`, or check the address: its port is not the dashboard's.",
             ) from error
         if report is not None:
             stack.enter_context(_performance_report(report))
@@ -95,11 +104,13 @@ def _await_worker(
 def _local(options: ClusterOptions) -> Iterator[Any]:
     from distributed import LocalCluster
 
-    with _interrupts_ignored(), _compute_threads(options.threads):
-        cluster = LocalCluster(n_workers=options.local_workers, processes=True, **_OURS)
-    with cluster, _patience_with_workers():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_compute_threads(options.threads))
+        with _interrupts_held():
+            cluster = stack.enter_context(LocalCluster(n_workers=options.local_workers, processes=True, **_OURS))
         spare_bystanders(cluster.scheduler)
-        yield cluster
+        with _patience_with_workers():
+            yield cluster
 
 
 @contextlib.contextmanager
@@ -112,16 +123,27 @@ def _local_cuda(options: ClusterOptions) -> Iterator[Any]:
             "dask-cuda is not installed", "Install it with `pip install 'mvptr-data[cuda]'`, or use --cluster local."
         ) from error
     gpus = _gpus()
-    if gpus < (options.workers or 1):
+    if len(gpus) < (options.workers or 1):
         raise InputError(
-            f"--cluster local-cuda finds {gpus} GPUs for {options.workers or 1} workers",
+            f"--cluster local-cuda finds {len(gpus)} GPUs for {options.workers or 1} workers",
             "Look at `nvidia-smi` and CUDA_VISIBLE_DEVICES, ask for fewer workers, or use --cluster local.",
         )
-    with _interrupts_ignored(), _compute_threads(options.threads):
-        cluster = LocalCUDACluster(n_workers=options.workers or gpus, **_OURS)
-    with cluster, _patience_with_workers():
+    gpus = gpus[: options.workers]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_compute_threads(options.threads))
+        try:
+            with _interrupts_held(), warnings.catch_warnings():
+                # Where NVML does not know which cores are near a GPU, its worker gets all of them.
+                warnings.filterwarnings("ignore", "Cannot get CPU affinity")
+                cluster = stack.enter_context(LocalCUDACluster(CUDA_VISIBLE_DEVICES=gpus, **_OURS))
+        except Exception as error:  # NVML's errors pass through, some as a TypeError of the message about them
+            raise InputError(
+                f"dask-cuda cannot start workers on the GPUs {', '.join(gpus)} ({tasks.reason_of(error)})",
+                "Name them in CUDA_VISIBLE_DEVICES by number, or by the whole UUID that `nvidia-smi -L` gives.",
+            ) from error
         spare_bystanders(cluster.scheduler)
-        yield cluster
+        with _patience_with_workers():
+            yield cluster
 
 
 def _patience_with_workers() -> contextlib.AbstractContextManager[None]:
@@ -151,15 +173,19 @@ def _keeping_workers(cluster: Any) -> Callable[[], None]:
     return lambda: cluster.loop.add_callback(replace)
 
 
-def _gpus() -> int:
-    """GPUs that this process may use, counted without starting CUDA in it."""
+def _gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; found without starting CUDA."""
     try:
         import torch
     except ImportError as error:
         raise MissingDependencyError(
             "torch is not installed", "Install it with `pip install 'mvptr-data[extract]'`."
         ) from error
-    return torch.cuda.device_count()
+    count = torch.cuda.device_count()
+    if (names := os.environ.get("CUDA_VISIBLE_DEVICES")) is None:
+        return [str(number) for number in range(count)]
+    # CUDA takes the names up to the first that is none (`0,1,-1`), which dask-cuda would not.
+    return [name.strip() for name in names.split(",")[:count]]
 
 
 #: What all clusters of this machine have in common: one task at a time a worker, no dashboard, silence.
@@ -173,16 +199,23 @@ _OURS: dict[str, Any] = {
 
 @contextlib.contextmanager
 def _compute_threads(threads: int) -> Iterator[None]:
-    """Workers made in the block compute with so many threads, where Dask would have them use one.
+    """Workers started in the block compute with so many threads, where Dask would have them use one.
 
     A thread of a worker starts with what these variables said when the process began; what torch was told in another thread
-    does not reach it.
+    does not reach it. Dask sets them in this process too, where they would outlive the block and overrule the next one.
     """
     import dask
 
     where = "distributed.nanny.pre-spawn-environ"
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     with dask.config.set({f"{where}.{name}": threads for name in THREAD_VARIABLES}):
-        yield
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
 
 
 def spare_bystanders(scheduler: Any, allowed_failures: int = ALLOWED_FAILURES) -> None:
@@ -197,16 +230,25 @@ def spare_bystanders(scheduler: Any, allowed_failures: int = ALLOWED_FAILURES) -
 
 
 @contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Processes started in the block ignore Ctrl-C: a terminal sends it to all, but ending the workers is the client's part."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C is heard at the end of the block, and never by what its threads start, then or later.
+
+    A terminal sends it to all processes, but ending the workers is the client's part. Threads and processes begin with the
+    signal mask of the thread that starts them: so it also covers a worker that its nanny starts again.
+    """
+    resource_tracker.ensure_running()  # the first process that multiprocessing starts would lift the mask
+    here = threading.current_thread() is threading.main_thread()
+    heard: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number)) if here else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if here:
+            signal.signal(signal.SIGINT, handler)
+    if heard:
+        signal.raise_signal(signal.SIGINT)
 
 
 @contextlib.contextmanager

@@ -82,9 +82,14 @@ class SlurmRecipe:
             for text in value if isinstance(value, tuple) else (value,):
                 if text is not None and not pattern.fullmatch(text):
                     raise InputError(f"the recipe's {name} has characters that may not be there: {text!r}")
-        _bytes(self.memory)
-        if self.lifetime_seconds >= _seconds("walltime", self.walltime):
-            raise InputError(f"the recipe's lifetime {self.lifetime} is not below its walltime {self.walltime}")
+        if _bytes(self.memory) < 1:
+            raise InputError(f"the recipe's memory is {self.memory!r}", "Write what a job needs, e.g. 16GB.")
+        walltime = _seconds("walltime", self.walltime)
+        if not 0 < self.lifetime_seconds < walltime:
+            raise InputError(
+                f"the recipe's walltime is {walltime} s, and its workers would leave after {self.lifetime_seconds} s",
+                "Give a lifetime of at least a second that is below the walltime, or none for 85 % of it.",
+            )
         _seconds("patience", self.patience)
 
     @property
@@ -113,7 +118,7 @@ def read_recipe(path: str) -> SlurmRecipe:
         found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read the recipe {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except Exception as error:  # a value that is none of its tag's (`!!bool no way`) raises what its conversion does
         raise InputError(f"the recipe {path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(found, Mapping):
         raise InputError(f"the recipe {path} holds no `name: value` lines")

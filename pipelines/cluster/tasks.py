@@ -231,5 +231,10 @@ def _outcome(future: Any) -> Any:
     error = future.exception()
     if isinstance(error, MvptrError):
         raise error
-    reason = str(error).splitlines()[0] if str(error) else "no message"
-    return TaskFailure(f"{type(error).__name__}: {reason}", killed=isinstance(error, KilledWorker))
+    return TaskFailure(reason_of(error), killed=isinstance(error, KilledWorker))
+
+
+def reason_of(error: BaseException) -> str:
+    """An error in one line."""
+    text = str(error)
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"

@@ -15,8 +15,10 @@ from typing import Any
 
 from mvptr_data.dataset import layout
 from mvptr_data.dataset.fields import REGIONS, claim, load_state
-from mvptr_data.dataset.locks import WHOLE, Held, Slice, hold_lock
-from mvptr_data.dataset.plan import Plan, check_same_plan, load_plan, write_plan
+from mvptr_data.dataset.lock_files import WHOLE, Slice
+from mvptr_data.dataset.locks import Held, hold_lock
+from mvptr_data.dataset.plan import Plan, check_same_plan, load_plan
+from mvptr_data.dataset.planning import write_plan
 from mvptr_data.dataset.receipts import Receipt
 from mvptr_data.errors import FAULT_CLASSES, IncompleteError, InputError
 from mvptr_data.sources.images import ImageRef
@@ -79,18 +81,21 @@ class RegionsSummary:
 
 
 class Workers:
-    """The cluster of a run, opened when it is first needed and closed with `stack`."""
+    """The cluster of a run, opened when it is first needed; closed with the run, or with `stack` where none began."""
 
     def __init__(
         self, stack: ExitStack, options: ClusterOptions, report: str | None, say: Callable[[str], None]
     ) -> None:
-        self._stack, self._options, self._report, self._say = stack, options, report, say
+        self._stack, self._options, self._report, self._say = stack.enter_context(ExitStack()), options, report, say
         self._cluster: Cluster | None = None
 
     def cluster(self) -> Cluster:
         if self._cluster is None:
             self._cluster = self._stack.enter_context(open_cluster(self._options, report=self._report, say=self._say))
         return self._cluster
+
+    def close(self) -> None:
+        self._stack.close()
 
 
 @contextmanager
@@ -121,11 +126,11 @@ def regions_run(
             identity = claim(store, REGIONS.name, configuration).digest
         run = RegionsRun(store, reporter, workers, options, plan, configuration, identity, started, held)
         run.remove_temporaries()
-        try:
+        with ExitStack() as ending:  # from the last to the first
+            ending.callback(run.remove_temporaries)  # of workers that were killed on the way, or now
+            ending.callback(workers.close)
+            ending.callback(run.close)
             yield run
-        finally:
-            run.close()
-            run.remove_temporaries()  # of workers that were killed on the way
 
 
 class RegionsRun:

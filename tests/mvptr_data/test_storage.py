@@ -62,6 +62,44 @@ def test_a_failed_write_leaves_the_file_before(store: Store) -> None:
     assert store.names("a") == ["a/b.bin"]
 
 
+def test_files_written_together_get_their_names_together(store: Store) -> None:
+    store.write("a/1.bin", b"before")
+    with pytest.raises(ZeroDivisionError), store.together() as staged:
+        staged.write("a/1.bin", b"after")
+        staged.write("b/2.bin", b"new")
+        1 / 0  # noqa: B018
+    assert store.read("a/1.bin") == b"before" and store.entries("a") == ["1.bin"] and not store.exists("b/2.bin")
+    with store.together() as staged:
+        staged.write("a/1.bin", b"after")
+        staged.write_json("b/2.json", {"sha256": staged.sha256("a/1.bin")})
+        assert (
+            store.read("a/1.bin") == b"before" and staged.read("a/1.bin") == b"after" and not store.exists("b/2.json")
+        )
+        with pytest.raises(ValueError, match="twice"):
+            staged.write("a/1.bin", b"again")
+    assert store.read("a/1.bin") == b"after" and store.read_json("b/2.json") == {"sha256": store.sha256("a/1.bin")}
+    assert store.entries("a") == ["1.bin"] and store.entries("b") == ["2.json"]
+
+
+def test_marks_go_before_what_they_vouch_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store.at(tmp_path)
+    for name in ("s/x/mark.json", "s/x/parts/0.bin", "s/mark.json"):
+        store.write(name, b"1")
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("shutil.rmtree", killed)
+        store.remove_folder("s")
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")] == ["s/x/parts/0.bin"]
+
+
+def test_the_name_of_a_folder_is_not_empty() -> None:
+    with pytest.raises(InputError, match="is empty"):
+        Store.at("")
+
+
 def test_folders_are_removed_whole_but_never_the_root(store: Store) -> None:
     store.write("a/b/c.bin", b"1")
     store.write("a/d.bin", b"1")
@@ -161,6 +199,15 @@ def test_entries_are_files_and_folders(store: Store) -> None:
     store.write("a/d.bin", b"1")
     store.write(".hidden", b"1")
     assert store.entries("") == [".hidden", "a"] and store.entries("a") == ["b", "d.bin"]
+
+
+def test_files_have_the_names_they_were_written_under(store: Store) -> None:
+    store.write("top.bin", b"1")
+    store.write("a/b.bin", b"1")
+    assert store.names("") == ["top.bin"] and store.names("a") == ["a/b.bin"] and store.names("none") == []
+    store.write(".top.bin.1-0a.tmp", b"torn")
+    store.remove_temporaries("")
+    assert store.names("") == ["top.bin"]
 
 
 def test_only_empty_folders_are_removed_as_empty(store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -21,8 +22,9 @@ import torch
 from distributed import LocalCluster
 
 from mvptr_data.errors import IncompleteError, InputError, MissingDependencyError
-from pipelines.cluster import ClusterOptions, TaskFailure, kinds, once_per_process, open_cluster
+from pipelines.cluster import ClusterOptions, TaskFailure, once_per_process, open_cluster
 from pipelines.cluster import tasks as cluster_tasks
+from pipelines.cluster.options import THREAD_VARIABLES
 
 # Workers import tasks by name; this file is not on their path, so the tasks below come from the standard library.
 
@@ -88,12 +90,45 @@ def test_a_poison_task_is_found_and_takes_no_bystander_with_it(others: int) -> N
     assert outcomes == {f"{number} + 1": number + 1 for number in range(others)}
 
 
-def test_workers_compute_with_the_threads_asked_for_and_the_users_configuration_is_left_alone() -> None:
-    before = json.dumps(dask.config.config, default=str)
-    with open_cluster(ClusterOptions(cluster="local", workers=1, threads=2)) as running:
-        [(_, told)] = running.run_tasks(eval, ["__import__('os').environ['OMP_NUM_THREADS']"])
-    assert told == os.environ.get("OMP_NUM_THREADS", "2")
-    assert json.dumps(dask.config.config, default=str) == before
+def test_workers_compute_with_the_threads_asked_for_and_the_users_configuration_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    before = json.dumps(dask.config.config, default=str), dict(os.environ)
+    for threads in (1, 2):
+        with open_cluster(ClusterOptions(cluster="local", workers=1, threads=threads)) as running:
+            [(_, told)] = running.run_tasks(eval, ["__import__('os').environ['OMP_NUM_THREADS']"])
+        assert told == str(threads)
+        assert (json.dumps(dask.config.config, default=str), dict(os.environ)) == before
+
+
+def test_no_worker_hears_ctrl_c_nor_the_one_that_takes_its_place() -> None:
+    bit = 1 << (signal.SIGINT - 1)
+
+    def hears(process: int) -> bool:
+        lines = dict(line.split(":") for line in Path(f"/proc/{process}/status").read_text().splitlines())
+        return not (int(lines["SigBlk"], 16) | int(lines["SigIgn"], 16)) & bit
+
+    with open_cluster(ClusterOptions(cluster="local", workers=1)) as running:
+        [(_, first)] = running.run_tasks(eval, ["__import__('os').getpid()"])
+        assert not hears(first)
+        os.kill(first, signal.SIGKILL)
+        [(_, second)] = running.run_tasks(eval, ["__import__('os').getpid()"])
+        assert second != first and not hears(second)
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_ctrl_c_while_workers_start_is_heard_once_they_have() -> None:
+    def interrupt() -> None:
+        assert until(lambda: bool(multiprocessing.active_children()))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    impatient = threading.Thread(target=interrupt)
+    impatient.start()
+    with pytest.raises(KeyboardInterrupt), open_cluster(ClusterOptions(cluster="local", workers=1)):
+        impatient.join()
+    assert not multiprocessing.active_children()
 
 
 def test_a_slow_generator_keeps_no_result_waiting_and_its_error_is_raised_here() -> None:
@@ -232,12 +267,6 @@ def test_one_worker_a_gpu() -> None:
 def test_impossible_options_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(InputError):
         ClusterOptions(**options)  # type: ignore[arg-type]
-
-
-def test_a_silent_address_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kinds, "CONNECT_TIMEOUT", 1)
-    with pytest.raises(InputError, match=r"127\.0\.0\.1:1"), open_cluster(ClusterOptions(cluster="tcp://127.0.0.1:1")):
-        pass
 
 
 def test_made_once_per_process_and_arguments() -> None:

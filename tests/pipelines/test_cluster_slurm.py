@@ -211,7 +211,7 @@ def test_without_sbatch_the_message_says_so(slurm: Slurm, monkeypatch: pytest.Mo
         ("walltime: '1:00:00'\nmemory: 2GB\njobs: 0", "jobs is 0"),
         ("walltime: '1:00:00'\nmemory: 2GB\njobs: true", "jobs is True; it must be a whole number"),
         ("walltime: '1:00:00'\nmemory: 2GB\ngpus: 4", "asks for 4 GPUs"),
-        ("walltime: '1:00:00'\nmemory: 2GB\nlifetime: '1:00:00'", "not below its walltime"),
+        ("walltime: '1:00:00'\nmemory: 2GB\nlifetime: '1:00:00'", "workers would leave after 3600 s"),
         ("walltime: '1:00:00'\nmemory: 2GB\nqueue: 'a; rm -rf /'", "characters that may not be there"),
         ("walltime: '1:00:00'\nmemory: 2GB\naccount: \"a\\ntouch /tmp/x\"", "characters that may not be there"),
         ("walltime: '1:00:00'\nmemory: 2GB\nlocal_directory: $(id)", "characters that may not be there"),
@@ -219,6 +219,10 @@ def test_without_sbatch_the_message_says_so(slurm: Slurm, monkeypatch: pytest.Mo
         ("walltime: '1:00:00'\nmemory: 2GB\njob_extra_directives: [\"a\\nb\"]", "characters that may not be there"),
         ("- a list", "no `name: value` lines"),
         ("a: [b", "is not YAML"),
+        ("memory: !!bool 2GB", "is not YAML"),
+        ("walltime: '1:00:00'\nmemory: -2GB", "memory is '-2GB'"),
+        ("walltime: '1:00:00'\nmemory: 2GB\nlifetime: '0:00:00'", "workers would leave after 0 s"),
+        ("walltime: '0:00:00'\nmemory: 2GB", "walltime is 0 s"),
     ],
 )
 def test_an_unusable_recipe_is_one_clear_line(tmp_path: Path, text: str, message: str) -> None:

@@ -13,7 +13,8 @@ import fsspec
 import pytest
 from click.testing import CliRunner
 
-from mvptr_data.dataset.locks import Slice, hold_lock
+from mvptr_data.dataset.lock_files import Slice
+from mvptr_data.dataset.locks import hold_lock
 from mvptr_data.errors import BusyError
 from mvptr_data.storage import Store
 from pipelines.cli import main

@@ -118,6 +118,8 @@ def test_a_rebuilt_receipt_says_so(data_set: Path) -> None:
         ("text/00000.parquet", "tear", "remove text/00000.json, then run `mvptr-data write-shards {out}`"),
         ("captions/00000.parquet", "flip", "Remove captions/, then run `mvptr-data build-phrase-vocab CAPTIONS {out}`"),
         ("plan/00001.parquet", "flip", "restore it from a copy"),
+        ("plan/00001.parquet", "tear", "restore it from a copy"),
+        ("plan/00001.parquet", "remove", "restore it from a copy"),
     ],
 )
 @pytest.mark.parametrize("manifest", [True, False], ids=["published", "without a manifest"])
@@ -235,6 +237,15 @@ def test_without_manifest_and_captions_it_says_what_lacks(data_set: Path) -> Non
     assert result.rebuilt == () and result.verification is None
     [left] = result.left
     assert left.file == "captions/captions.json" and "build-phrase-vocab" in left.command
+
+
+def test_a_damaged_plan_advises_nobody_to_remove_a_sound_receipt(data_set: Path) -> None:
+    damage(data_set / "plan/00001.parquet", "tear")
+    damage(data_set / "text/00000.tar", "tear")
+    (data_set / "manifest.json").unlink()
+    result = repair(data_set)
+    assert result.verification is None, "there is no manifest to verify by"
+    assert [left.file for left in result.left] == ["plan/00001.parquet", "text/00000.json"]
 
 
 def test_the_command(data_set: Path, tmp_path: Path) -> None:

@@ -283,7 +283,8 @@ def test_status_counts_no_shard_whose_files_are_gone(spoiled: Path, tmp_path: Pa
 
 
 def test_status_of_a_run_at_work_gives_its_rate(spoiled: Path, tmp_path: Path) -> None:
-    from mvptr_data.dataset.locks import Slice, hold_lock
+    from mvptr_data.dataset.lock_files import Slice
+    from mvptr_data.dataset.locks import hold_lock
 
     out = tmp_path / "out"
     extract(spoiled, out)

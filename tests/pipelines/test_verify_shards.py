@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mvptr_data.dataset import layout
-from mvptr_data.dataset.fields import FIELDS, load_state, stem
+from mvptr_data.dataset.fields import FIELDS, claim_generation, load_state, stem
 from mvptr_data.dataset.manifest import load_manifest, publish
 from mvptr_data.dataset.plan import load_plan
 from mvptr_data.dataset.receipts import read_receipt
@@ -24,6 +28,7 @@ from mvptr_data.dataset.records import decode_array, encode_array
 from mvptr_data.dataset.samples import shard_samples
 from mvptr_data.dataset.shards import read_rows, shard_writer
 from mvptr_data.errors import DamagedFileError, FormatVersionError, IncompleteError, SampleFault
+from mvptr_data.phrases import PhraseVocabulary
 from mvptr_data.storage import Store, digest
 from pipelines.cluster import ClusterOptions
 from pipelines.verify_shards import Verification, verify_shards
@@ -47,6 +52,8 @@ def test_a_sound_data_set_has_no_findings(published: Path) -> None:
         "text/00000.parquet",
         "text/phrase_vocab.parquet",
         "plan/00001.parquet",
+        "regions/field.json",
+        "text/field.json",
     ],
 )
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "append"])
@@ -61,6 +68,84 @@ def test_any_damage_to_any_file_is_found(data_set: Path, name: str, damage: str)
         data += b"\0"
     file.write_bytes(data) if damage != "remove" else file.unlink()
     assert name in {finding.file for finding in verify(data_set).findings}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "captions/captions.json",
+        "captions/faults.parquet",
+        "captions/unmatched.parquet",
+        "phrase_counts.parquet",
+        "phrase_vocab.parquet",
+    ],
+)
+@pytest.mark.parametrize("damage", ["cut", "append"])
+def test_what_further_commands_need_may_be_gone_but_not_damaged(data_set: Path, name: str, damage: str) -> None:
+    file = data_set / name
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2] if damage == "cut" else data + b"\0")
+    assert [finding.file for finding in verify(data_set).findings] == [name]
+    file.unlink()
+    assert verify(data_set).findings == ()
+
+
+STATED = ("plan/plan.json", "regions/field.json", "text/field.json", "captions/captions.json")
+
+
+def flips_not_found(out: Path, wanted: Callable[[int], bool]) -> list[str]:
+    """Flips of a bit in the files that say how a data set was made, in the places `wanted`, after which it counts as sound."""
+    unseen, number = [], 0
+    for name in STATED:
+        sound = (out / name).read_bytes()
+        for at, mask in product(range(len(sound)), (1, 16)):
+            number += 1
+            if not wanted(number):
+                continue
+            (out / name).write_bytes(sound[:at] + bytes([sound[at] ^ mask]) + sound[at + 1 :])
+            try:
+                found = {finding.file for finding in verify(out).findings}
+            except (DamagedFileError, FormatVersionError) as error:
+                found = {name} if name in str(error) else set()
+            if name not in found:
+                unseen.append(f"{name} {at}: {sound[max(0, at - 15) : at + 10]!r}")
+        (out / name).write_bytes(sound)
+    return unseen
+
+
+#: The name under which a plan has its digest, which older ones lack, and what names no bytes of a field: which it is of, and
+#: the number of its generation, which further text is counted from.
+UNSIGNED = ('"digest"', '"field"', '"generation"')
+
+
+def is_signed(flip: str) -> bool:
+    return not any(name in flip for name in UNSIGNED)
+
+
+def test_a_flipped_bit_in_what_says_how_it_was_made_is_found(data_set: Path) -> None:
+    assert [flip for flip in flips_not_found(data_set, lambda number: number % 67 == 0) if is_signed(flip)] == []
+
+
+@pytest.mark.slow
+def test_any_flipped_bit_in_what_says_how_it_was_made_is_found(data_set: Path) -> None:
+    assert [flip for flip in flips_not_found(data_set, lambda _: True) if is_signed(flip)] == []
+
+
+def test_a_vocabulary_with_other_counts_than_were_published_is_found(data_set: Path) -> None:
+    store = Store.at(data_set)
+    vocabulary = PhraseVocabulary.load(store.path("phrase_vocab.parquet"))
+    (first, *others) = vocabulary.sentences
+    assert first is not None
+    replace(vocabulary, sentences=(first + 1, *others)).save(store, "phrase_vocab.parquet")
+    assert [finding.file for finding in verify(data_set).findings] == ["phrase_vocab.parquet"]
+    vocabulary.save(store, "phrase_vocab.parquet")
+    (data_set / "text/phrase_vocab.parquet").write_bytes(b"")  # then nobody can compare
+    assert {finding.file for finding in verify(data_set).findings} == {"text/phrase_vocab.parquet"}
+
+
+def test_text_that_is_begun_anew_is_no_damage(data_set: Path) -> None:
+    claim_generation(Store.at(data_set), "text", {"vocabulary": "another"})
+    assert verify(data_set).findings == ()
 
 
 def test_manifest_and_index_are_not_trusted_when_changed(data_set: Path, tmp_path: Path) -> None:
@@ -361,6 +446,28 @@ def test_captions_that_changed_are_found_and_those_that_are_gone_are_not_missed(
     ]
     shutil.rmtree(data_set / "captions")
     assert verify(data_set).findings == ()
+
+
+def test_a_data_set_behind_a_web_server_is_verified(data_set: Path) -> None:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    before = set(data_set.rglob("*"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(data_set))) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        try:
+            sound = verify_shards(url, cluster=ClusterOptions(cluster="inline"), quiet=True)
+            assert set(data_set.rglob("*")) == before, "nothing was written"
+            (data_set / "regions/00001.tar").unlink()
+            broken = verify_shards(url, cluster=ClusterOptions(cluster="inline"), quiet=True)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert sound.findings == () and sound.samples == 11
+    assert [(found.file, found.message) for found in broken.findings] == [("regions/00001.tar", "the file is missing")]
 
 
 def test_a_data_set_that_cannot_be_written_to_is_verified(data_set: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from mvptr_data.dataset.captions import UNMATCHED_SCHEMA, CaptionStore
 from mvptr_data.dataset.index import load_index
 from mvptr_data.dataset.manifest import load_manifest
+from mvptr_data.dataset.samples import ShardSamples, shard_samples
 from mvptr_data.dataset.tables import write_table
 from mvptr_data.errors import BusyError, ConfigurationMismatchError, IncompleteError, InputError
 from mvptr_data.phrases import PhraseVocabulary
@@ -266,6 +267,37 @@ def test_a_retry_and_gc_that_come_between_take_nothing_away(
 
     monkeypatch.setattr(CaptionStore, "load", slow)
     assert write_shards(str(data_set), cluster=INLINE, quiet=True).samples == 11
+
+
+def test_what_was_published_stays_until_all_of_the_new_is_whole(
+    world,  # type: ignore[no-untyped-def]
+    data_set: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Gathering the samples of 10^5 shards takes minutes, in which a training may begin, and a run may be stopped."""
+
+    def read() -> list[object]:
+        with ShardReader(str(data_set)) as reader:
+            return [(sample.key, sample.captions) for sample in reader]
+
+    build_phrase_vocab([str(world.captions)], str(data_set), min_sentences=1, cluster=INLINE, quiet=True)
+    before, seen = read(), []
+
+    def stopped(store: Store, regions: str, text: str) -> ShardSamples:
+        seen.append(read())
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return shard_samples(store, regions, text)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "shard_samples", stopped)
+        write_shards(str(data_set), cluster=INLINE, quiet=True)
+    assert seen == [before, before] and read() == before
+    left, others = data_set / ".image_ids.parquet.1-0a.tmp", data_set / ".phrase_vocab.parquet.1-0a.tmp"
+    left.write_bytes(b"a kill leaves this")
+    others.write_bytes(b"under another lock")
+    write_shards(str(data_set), cluster=INLINE, quiet=True)
+    assert read() != before and not left.exists() and others.exists()
 
 
 def test_rows_that_vanish_meanwhile_are_named(data_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:

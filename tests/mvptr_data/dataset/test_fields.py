@@ -33,6 +33,14 @@ def test_a_cheap_field_starts_a_new_generation(tmp_path: Path) -> None:
     assert load_state(store, "text") == FieldState(configuration={"vocabulary": "b"}, generation=1)
 
 
+def test_what_was_published_is_never_written_over_though_the_state_was_removed(tmp_path: Path) -> None:
+    store = Store.at(tmp_path)
+    claim_generation(store, "text", {"vocabulary": "a"})
+    store.write("text/00003.g2.tar", b"published")
+    store.remove("text/field.json")
+    assert claim_generation(store, "text", {"vocabulary": "b"}).generation == 3
+
+
 def test_a_changed_state_is_not_trusted(tmp_path: Path) -> None:
     store = Store.at(tmp_path)
     claim(store, "regions", {"threshold": 0.3})

@@ -18,8 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvptr_data.dataset import locks
-from mvptr_data.dataset.locks import STALE_AFTER, WHOLE, LiveLock, Slice, hold_lock, keep_out, live_locks
+from mvptr_data.dataset import lock_files, locks
+from mvptr_data.dataset.lock_files import STALE_AFTER, WHOLE, LiveLock, Slice, live_locks
+from mvptr_data.dataset.locks import hold_lock, keep_out
 from mvptr_data.errors import BusyError, InputError, OutputError
 from mvptr_data.storage import Store
 
@@ -35,10 +36,10 @@ with hold_lock(Store.at(sys.argv[1]), "regions"):
 
 SLEEP = """
 import sys, time
-from mvptr_data.dataset import locks
+from mvptr_data.dataset import lock_files, locks
 from mvptr_data.errors import BusyError
 from mvptr_data.storage import Store
-locks.STALE_AFTER = 1.0
+lock_files.STALE_AFTER = 1.0
 locks.HEARTBEAT_SECONDS = 0.1
 with locks.hold_lock(Store.at(sys.argv[1]), "regions") as held:
     held.check()
@@ -92,8 +93,11 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
             assert json.loads((tmp_path / "locks/regions.json").read_text())["pid"] == os.getpid()
 
 
-@pytest.mark.parametrize(("age", "taken"), [(0.0, False), (STALE_AFTER + 5, True)])
-def test_the_lock_of_another_host_is_taken_over_when_it_is_stale(tmp_path: Path, age: float, taken: bool) -> None:
+@pytest.mark.parametrize(("age", "taken"), [(0.0, False), (STALE_AFTER + 5, True), (-STALE_AFTER - 5, True)])
+def test_the_lock_of_another_host_is_taken_over_when_it_is_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, age: float, taken: bool
+) -> None:
+    monkeypatch.setattr(locks, "WATCH_SECONDS", 0.1)
     store = Store.at(tmp_path)
     other = {"host": socket.gethostname() + "-other", "pid": 1, "start": "1", "token": "t", "beat": time.time() - age}
     store.write_json("locks/regions.json", other)
@@ -103,6 +107,46 @@ def test_the_lock_of_another_host_is_taken_over_when_it_is_stale(tmp_path: Path,
     else:
         with pytest.raises(BusyError, match="-other"), hold_lock(store, "regions"):
             pass
+
+
+@pytest.mark.parametrize("ahead", [-3600.0, 3600.0])
+@pytest.mark.parametrize("keep", [False, True], ids=["hold_lock", "keep_out"])
+def test_a_holder_whose_clock_goes_wrong_is_respected_and_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: float, keep: bool
+) -> None:
+    """Two hosts write to one disk; each beat of the other is an hour old, or of an hour that is yet to come."""
+    monkeypatch.setattr(locks, "WATCH_SECONDS", 1.0)
+    store, ended = Store.at(tmp_path), threading.Event()
+    other = {"host": "other", "boot": "another", "namespace": "n", "pid": 1, "start": "1", "token": "t"}
+
+    def beat() -> None:
+        while not ended.wait(0.1):
+            store.write_json("locks/regions.0-of-2.json", other | {"beat": time.time() + ahead})
+
+    holder = threading.Thread(target=beat)
+    holder.start()
+    until(lambda: store.exists("locks/regions.0-of-2.json"))
+    try:
+        block = keep_out(store, ["regions"]) if keep else hold_lock(store, "regions")
+        with pytest.raises(BusyError, match="process 1 on other"), block:
+            pass
+        assert store.read_json("locks/regions.0-of-2.json")["token"] == "t"
+        with hold_lock(store, "regions", Slice(1, 2)):  # slices of one cut share nothing, so there is nothing to watch
+            pass
+    finally:
+        ended.set()
+        holder.join()
+    with hold_lock(store, "regions"):  # it has ended without a word
+        assert [lock.pid for lock in live_locks(store, "regions")] == [os.getpid()]
+
+
+@pytest.mark.parametrize("beat", [10**400, -(10**400), 1e300, None, "now"])
+def test_a_beat_that_is_no_time_protects_nobody(tmp_path: Path, beat: object) -> None:
+    store = Store.at(tmp_path)
+    store.write_json("locks/regions.json", {"host": "other", "pid": 1, "token": "t", "beat": beat, "since": beat})
+    assert live_locks(store, "regions") == []
+    with hold_lock(store, "regions"):
+        pass
 
 
 def test_an_unreadable_lock_protects_nobody(tmp_path: Path) -> None:
@@ -309,7 +353,7 @@ def test_a_holder_that_slept_learns_that_it_was_taken_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taker: Slice | None, stays: bool
 ) -> None:
     """By another holder of the same lock or of a slice, at work or gone again; without one (None) it goes on."""
-    monkeypatch.setattr(locks, "STALE_AFTER", 1.0)
+    monkeypatch.setattr(lock_files, "STALE_AFTER", 1.0)
     monkeypatch.setattr(locks, "HEARTBEAT_SECONDS", 0.1)
     store = Store.at(tmp_path)
     with other_process(SLEEP, tmp_path) as holder, contextlib.ExitStack() as stack:
@@ -343,7 +387,7 @@ def test_a_beat_never_undoes_what_another_does_meanwhile(tmp_path: Path, monkeyp
     """A beat that has read its own token may not write when another has taken the lock since: both are one step."""
     store = Store.at(tmp_path)
     inside, go = threading.Event(), threading.Event()
-    read = locks._read
+    read = locks.read_lock
 
     def slow(store: Store, path: str) -> dict[str, object]:
         found = read(store, path)
@@ -353,7 +397,7 @@ def test_a_beat_never_undoes_what_another_does_meanwhile(tmp_path: Path, monkeyp
         return found
 
     with hold_lock(store, "regions") as held:
-        monkeypatch.setattr(locks, "_read", slow)
+        monkeypatch.setattr(locks, "read_lock", slow)
         beat = threading.Thread(target=held.renew, name="beat")
         beat.start()
         assert inside.wait(10)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,27 +11,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mvptr_data.dataset import layout
-from mvptr_data.dataset.plan import (
-    PlannedInputs,
-    append_plan,
-    check_same_plan,
-    load_plan,
-    locate,
-    read_keys,
-    read_rows,
-    ref_of,
-    write_plan,
-)
+from mvptr_data.dataset import layout, planning
+from mvptr_data.dataset.plan import Plan, check_same_plan, load_plan, locate, read_keys, read_rows, ref_of
+from mvptr_data.dataset.planning import PlannedInputs, append_plan, write_plan
 from mvptr_data.errors import (
     BusyError,
     ConfigurationMismatchError,
     DamagedFileError,
     FormatVersionError,
     IncompleteError,
+    InputError,
 )
 from mvptr_data.sources.images import ImageRef
-from mvptr_data.storage import Store
+from mvptr_data.storage import MAX_JSON_BYTES, Store
 
 SOURCE = {"images": "somewhere", "split": None, "root": None}
 
@@ -232,6 +225,17 @@ def test_nothing_is_written_once_the_lock_is_lost(tmp_path: Path) -> None:
     assert calls == [0, 1, 2] and not store.exists(layout.PLAN)
 
 
+def test_a_plan_is_no_larger_than_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards = planning.MAX_SHARDS
+    largest = Plan(parts=(), rows=(10**6,) * shards, sha256=("0" * 64,) * shards, faults=0).to_json()
+    assert len(json.dumps(largest, indent=1)) < 0.995 * MAX_JSON_BYTES
+    monkeypatch.setattr(planning, "MAX_SHARDS", 2)
+    store = Store.at(tmp_path)
+    with pytest.raises(InputError, match="more than 2 shards of 2"):
+        write_plan(store, refs(*"abcde"), source=SOURCE, samples_per_shard=2)
+    assert write_plan(store, refs(*"abcd"), source=SOURCE, samples_per_shard=2).shards == 2
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -244,12 +248,13 @@ def test_nothing_is_written_once_the_lock_is_lost(tmp_path: Path) -> None:
         ({"sha256": [None]}, r"as sha256\[0\], not text"),
         ({"sha256": []}, "counts its shards in different ways"),
         ({"faults": "0"}, "as faults, not a count"),
+        ({"digest": "0" * 64}, "does not have the digest it promises"),
     ],
 )
 def test_a_plan_of_another_form_is_a_typed_error(tmp_path: Path, change: dict, message: str) -> None:
     store = Store.at(tmp_path)
     write_plan(store, refs("a"), source={}, samples_per_shard=1)
-    store.write_json("plan/plan.json", store.read_json("plan/plan.json") | change)
+    store.write_json("plan/plan.json", store.read_json("plan/plan.json") | {"digest": None} | change)
     with pytest.raises(DamagedFileError, match=rf"plan\.json .*{message}"):
         load_plan(store)
 

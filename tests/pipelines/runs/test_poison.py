@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvptr_data.dataset.plan import write_plan
+from mvptr_data.dataset.planning import write_plan
 from mvptr_data.errors import IncompleteError
 from mvptr_data.sources.images import ImageRef
 from mvptr_data.storage import Store
