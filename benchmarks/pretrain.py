@@ -145,7 +145,9 @@ def on_cpu(rounds: int, file: Path | None) -> None:
     often = made_batch(CPU_BATCH, model.configuration, MaskingSettings()).without_padding()
     beyond = pairs * beyond_mlm_and_itm(often, 3 * rounds)
     match = best_rates(
-        {"match": (matching(batch, model.configuration, torch.device("cpu")), pairs)}, rounds=rounds + 1, clock=time.process_time
+        {"match": (matching(batch, model.configuration, torch.device("cpu")), pairs)},
+        rounds=rounds + 1,
+        clock=time.process_time,
     )
     rows = [Row(name=f"product of matrices, {name}", value=rates[name] / 1e9, unit="GFLOP/s") for name in products]
     for stage in (1, 2):

@@ -67,6 +67,8 @@ def yaml_value(text: str, where: str) -> Any:
     """What a text says that is `where`. Raises `InputError` where it is not YAML."""
     try:
         return yaml.load(text, _Loader)  # a SafeLoader
-    except Exception as error:  # beside its own, the library lets through what Python says of such a value as `!!bool foo`
+    except (
+        Exception
+    ) as error:  # beside its own, the library lets through what Python says of such a value as `!!bool foo`
         said = str(error) if isinstance(error, yaml.YAMLError | ValueError) else f"{type(error).__name__}: {error}"
         raise InputError(f"{where} is not YAML ({' '.join(said.split())})", "Mend the line it names.") from error
