@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import pkgutil
 from typing import Any
 
 from mvptr_data.errors import InputError
 from mvptr_data.version import __version__
 from pipelines.cluster.tasks import reason_of
-
-_VERSION = "__import__('mvptr_data.version', fromlist=['version']).__version__"
 
 
 def check_scheduler(address: str, timeout: float) -> None:
@@ -45,7 +44,7 @@ def check_scheduler(address: str, timeout: float) -> None:
 
 def check_workers(client: Any, address: str) -> None:
     """Raises `InputError` where a worker has no mvptr-data or another release: a task that it cannot read ends it."""
-    found = client.run(eval, _VERSION, on_error="return")
+    found = client.run(pkgutil.resolve_name, "mvptr_data.version:__version__", on_error="return")
     wrong = {
         worker: reason_of(said) if isinstance(said, ImportError) else f"mvptr-data {said}"
         for worker, said in found.items()
