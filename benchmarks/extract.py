@@ -202,37 +202,44 @@ def sweep(detector: VinvlDetector, rounds: int, tflops: float) -> list[Row]:
     return rows
 
 
-def whole_run(weights: Path, jpegs: Sequence[bytes], count: int, batch: int, folder: Path) -> list[Row]:
-    """`extract-regions` on the GPU over `count` JPEG files, decoding and writing included."""
+def whole_runs(weights: Path, jpegs: Sequence[bytes], shards: int, size: int, batch: int, folder: Path) -> list[Row]:
+    """`extract-regions` on the GPU over so many shards of `size` JPEG files, decoding and writing included, by processes that
+    share the GPU."""
     images, label_map = folder / "images", folder / "label_map.json"
     images.mkdir()
+    count = shards * size
     for index in range(count):
         (images / f"{index:06}.jpg").write_bytes(jpegs[index % len(jpegs)])
     names = {f"thing {index}": index for index in range(1, X152_C4.classes + 1)}
     attributes = {f"such {index}": index for index in range(1, X152_C4.attributes + 1)}
     label_map.write_text(json.dumps({"label_to_idx": names, "attribute_to_idx": attributes}), encoding="utf-8")
-    options = {"weights": weights, "label_map": label_map, "device": "cuda", "precision": "fp16", "batch_size": batch}
-    choice = DetectorChoice(
-        name="vinvl",
-        options=tuple((name, str(value) if name != "batch_size" else value) for name, value in options.items()),
-    )
-    with utilization() as percents:
-        start = time.perf_counter()
-        extract_regions(
-            str(images),
-            str(folder / "out"),
-            detector=choice,
-            cluster=ClusterOptions(cluster="inline"),
-            samples_per_shard=256,
-            quiet=True,
-        )
-        seconds = time.perf_counter() - start
-    busy = [index for index, percent in enumerate(percents) if percent]
-    during = percents[busy[0] : busy[-1] + 1] if busy else []  # not while weights are read
-    rows = [Row(name=f"extract-regions, {count} files", value=round(count / seconds, 1), unit="images/s, all in")]
-    if during:
-        idle = 100 - sum(during) / len(during)
-        rows.append(Row(name="  GPU without work", value=round(idle, 1), unit=f"% of {len(during) / 10:.0f} s"))
+    options = {
+        "batch_size": batch,
+        "device": "cuda",
+        "label_map": str(label_map),
+        "precision": "fp16",
+        "weights": str(weights),
+    }
+    rows = []
+    for workers in (1, 2):
+        with utilization() as percents:
+            start = time.perf_counter()
+            extract_regions(
+                str(images),
+                str(folder / f"by-{workers}"),
+                detector=DetectorChoice(name="vinvl", options=tuple(options.items())),
+                cluster=ClusterOptions(cluster="local", workers=workers),
+                samples_per_shard=size,
+                quiet=True,
+            )
+            seconds = time.perf_counter() - start
+        busy = [index for index, percent in enumerate(percents) if percent]
+        during = percents[busy[0] : busy[-1] + 1] if busy else []  # not while weights are read
+        title = f"extract-regions, {count} files, {workers} on the GPU"
+        rows.append(Row(name=title, value=round(count / seconds, 1), unit="images/s, all in"))
+        if during:
+            idle = 100 - sum(during) / len(during)
+            rows.append(Row(name="  GPU without work", value=round(idle, 1), unit=f"% of {len(during) / 10:.0f} s"))
     return rows
 
 
@@ -306,7 +313,8 @@ def main() -> None:
             title = f"600x800, {torch.cuda.get_device_name()}, {options.tflops:.0f} TFLOP/s, torch {torch.__version__}"
             rows = sweep(detector, 3 if options.quick else 20, options.tflops)
             jpegs = pictures(options.photos, 64)
-            rows += whole_run(path, jpegs, 128 if options.quick else 2048, options.batch, Path(folder))
+            shards, size = (2, 128) if options.quick else (5, 1000)
+            rows += whole_runs(path, jpegs, shards, size, options.batch, Path(folder))
         else:
             tensors = torch.load(path, weights_only=True, mmap=True)["model"]
             jpegs = pictures(options.photos, 1 if options.quick else options.images)

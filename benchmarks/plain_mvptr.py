@@ -63,7 +63,7 @@ class PlainMvptr:
         """MLM, ITM and WPG."""
         rivals = Rivals.among(Peers.alone(), batch.image_ids, batch.weights)
         found = Similarities(similarity, similarity.T)
-        wrong = mismatched_pairs(found, rivals, seed=seed, step=step, hardest=False)
+        wrong = mismatched_pairs(found, rivals, seed=seed, step=step, hardest=False).pairs()
         image_of, text_of = (torch.cat([rivals.places, other]).to(text.device) for other in (wrong.images, wrong.texts))
         states = torch.cat([text[text_of], regions[image_of]], dim=1)
         mask = torch.cat([batch.text_mask[text_of], batch.region_mask[image_of]], dim=1)

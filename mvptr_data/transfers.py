@@ -14,7 +14,9 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
     """`tensor` on `device`, without waiting for the device if it comes from the host."""
     if device.type == "cpu" or tensor.device.type != "cpu":
         return tensor.to(device)
-    return (tensor if tensor.is_pinned() else tensor.pin_memory()).to(device, non_blocking=True)
+    if not tensor.is_contiguous() or not tensor.is_pinned():
+        tensor = tensor.contiguous().pin_memory()  # what has gaps would be put together elsewhere, and waited for
+    return tensor.to(device, non_blocking=True)
 
 
 class Fetched:

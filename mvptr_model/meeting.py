@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mvptr_data.transfers import Fetched
 from mvptr_model.batch import Batch
 from mvptr_model.losses.itm import Pairs
 from mvptr_model.losses.ranks import Peers
@@ -35,11 +36,16 @@ class Lengths(NamedTuple):
     tags: Tensor
     regions: Tensor
 
-    @classmethod
-    def of(cls, batch: Batch, peers: Peers, device: torch.device) -> Lengths:
-        """The lengths of the batches of all `peers`, which send them from `device`."""
+    @staticmethod
+    def asked(batch: Batch, peers: Peers, device: torch.device) -> Fetched:
+        """The lengths of the batches of all `peers`, which send them from `device`, on their way."""
         own = (batch.text_lengths, batch.phrase_counts, batch.tag_lengths, batch.region_counts)
-        return cls(*peers.gather_counts(torch.stack(own, dim=1), device).unbind(dim=1))
+        return peers.gather_counts(torch.stack(own, dim=1), device)
+
+    @classmethod
+    def of(cls, asked: Fetched) -> Lengths:
+        """What was `asked` for, when it is needed."""
+        return cls(*asked.get()[0].unbind(dim=1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

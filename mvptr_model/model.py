@@ -29,13 +29,13 @@ import torch
 from torch import Tensor, nn
 
 from mvptr_data.errors import InputError
-from mvptr_data.transfers import sent
+from mvptr_data.transfers import Fetched, sent
 from mvptr_model.ablations import ablated
 from mvptr_model.batch import Batch
 from mvptr_model.configuration import FIRST_STAGE_LOSSES, LossName, ModelConfiguration
 from mvptr_model.encoders import Encoders
 from mvptr_model.heads import PairHeads, PredictionHead, initial_logit_scale, similarity_scale
-from mvptr_model.losses.itm import Pairs, matched_pairs, matching, mismatched_pairs, other_images
+from mvptr_model.losses.itm import Drawn, Pairs, matched_pairs, matching, mismatched_pairs, other_images
 from mvptr_model.losses.mcr import Recovery
 from mvptr_model.losses.mlm import masked_words
 from mvptr_model.losses.ranks import Loss, Peers, drawn
@@ -86,10 +86,11 @@ class Mvptr(nn.Module):
         learns = self.configuration.learns(stage)
         batch = ablated(batch.placed(self.logit_scale.device).without_padding(), self.configuration)
         self._check(batch)
-        lengths = Lengths.of(batch, self._peers(), self.logit_scale.device)
+        lengths = Lengths.asked(batch, self._peers(), self.logit_scale.device)
         table = self.bert.embeddings.table(batch.text_ids, batch.tag_ids)
         encoded = self._encode(batch, table, *self._places(batch, learns))
         meeting = self._meet(batch, encoded, lengths, seed=seed, step=step)
+        drawn = self._draw(meeting, learns)
         recoveries: dict[LossName, Recovery] = {}
         if not self.configuration.merged_attention:
             recoveries = self._recoveries(batch, encoded, learns, table)
@@ -97,7 +98,7 @@ class Mvptr(nn.Module):
         if "vsc" in learns:
             found["vsc"] = contrastive(meeting.similar, meeting.rivals)
         if self.configuration.merged_attention or learns.difference(FIRST_STAGE_LOSSES):
-            pairs = self._pairs(meeting, learns)
+            pairs = self._pairs(meeting, drawn)
             last, halfway = self.configuration.joint_layers - 1, self.configuration.grounding_layer
             joined = meeting.joined(pairs)
             only = self._joint_places(meeting, joined, learns)
@@ -165,7 +166,7 @@ class Mvptr(nn.Module):
         """The ranks among whose pairs negatives are."""
         return Peers.everyone() if self.configuration.negatives == "global" else Peers.alone()
 
-    def _meet(self, batch: Batch, encoded: Encoded, lengths: Lengths, *, seed: int, step: int) -> Meeting:
+    def _meet(self, batch: Batch, encoded: Encoded, lengths: Fetched, *, seed: int, step: int) -> Meeting:
         """Text and image compared by eq. 4; without VSC nobody has learned to compare, and all are equal."""
         peers = self._peers()
         rivals = Rivals.among(peers, batch.image_ids, batch.weights)
@@ -176,15 +177,16 @@ class Mvptr(nn.Module):
         else:
             equal = torch.zeros(rivals.negative.shape, device=rivals.negative.device)
             similar = Similarities(equal, equal)
-        return Meeting(batch, encoded, rivals, similar, lengths, self.configuration.merged_attention, seed, step)
+        return Meeting(
+            batch, encoded, rivals, similar, Lengths.of(lengths), self.configuration.merged_attention, seed, step
+        )
 
-    def _pairs(self, meeting: Meeting, learns: frozenset[LossName]) -> Pairs:
-        """The pairs to encode jointly: [q]."""
-        matched = matched_pairs(meeting.rivals)
+    def _draw(self, meeting: Meeting, learns: frozenset[LossName]) -> Drawn | None:
+        """The mismatched pairs to encode jointly, if there are any."""
         shared = "wpg" in learns and self.configuration.wpg_negatives == "itm"
         if "itm" not in learns and not shared:
-            return matched
-        mismatched = mismatched_pairs(
+            return None
+        return mismatched_pairs(
             meeting.similar,
             meeting.rivals,
             seed=meeting.seed,
@@ -192,7 +194,13 @@ class Mvptr(nn.Module):
             # Where all are equal, the most similar one would be the first.
             hardest=self.configuration.hardest_negatives and "vsc" in self.configuration.losses,
         )
-        return Pairs(*(torch.cat(parts) for parts in zip(matched, mismatched, strict=True)))
+
+    def _pairs(self, meeting: Meeting, drawn: Drawn | None) -> Pairs:
+        """The pairs to encode jointly: [q]."""
+        matched = matched_pairs(meeting.rivals)
+        if drawn is None:
+            return matched
+        return Pairs(*(torch.cat(parts) for parts in zip(matched, drawn.pairs(), strict=True)))
 
     def _joint_losses(
         self,
@@ -222,7 +230,7 @@ class Mvptr(nn.Module):
         if self.configuration.wpg_negatives == "itm":
             others, apart = Pairs(*(part[count:] for part in pairs)), joint.rows(slice(count, None))
         else:
-            others = other_images(meeting.similar, meeting.rivals, seed=meeting.seed, step=meeting.step)
+            others = other_images(meeting.similar, meeting.rivals, seed=meeting.seed, step=meeting.step).pairs()
             halfway = self.configuration.grounding_layer
             apart = self.bert.mul_encoder.outputs(meeting.joined(others), {halfway})[halfway]
         right = self._grounded(meeting, joint.rows(slice(count)), matched, "matched")

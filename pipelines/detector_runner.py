@@ -118,6 +118,19 @@ class DetectorRunner:
             self.detector.batch_size = batch  # type: ignore[attr-defined]
 
 
+#: How else torch says it: its allocator on the host; CUDA itself, for pinned memory and modules; cuBLAS; cuDNN, which may also
+#: find no engine at all when its workspace does not fit.
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "unable to find an engine to execute this computation",
+)
+
+
 def is_device_lost(error: BaseException) -> bool:
     """Whether an error says that this process can use its device no more: every later call would fail, whatever the image."""
     lost = type(error).__name__ == "AcceleratorError" or "CUDA error:" in str(error)
@@ -137,9 +150,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory, the device's or the machine's, did not suffice."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch.OutOfMemoryError
         return True
-    return isinstance(error, RuntimeError) and any(
-        said in str(error) for said in ("DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA out of memory")
-    )
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in _OUT_OF_MEMORY)
 
 
 def release_memory() -> None:

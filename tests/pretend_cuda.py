@@ -13,7 +13,8 @@ real device would punish is punished here:
 * what is copied from the host without waiting may not change there until then, and must be pinned not to be a wait itself;
 * memory has an end, beyond which torch's own `OutOfMemoryError` is raised; what is still referred to counts.
 
-`waits` counts, by line of the project, where the host stood still until the device was done. What cannot be seen here is what
+`waits` counts, by line of the project, where the host stood still until the device was done, `stalls` those after which the
+device stood still until the host had sent it something. What cannot be seen here is what
 kernels compute, and how fast, nor gradients: torch's engine asks the driver for the device before it goes backwards.
 """
 
@@ -56,6 +57,8 @@ WAITING = {
     ops.unique_consecutive.default,
     ops.repeat_interleave.Tensor,
 }
+#: They are for floating-point numbers.
+PRODUCTS = {ops.mm.default, ops.bmm.default, ops.addmm.default, ops.baddbmm.default, ops.dot.default, ops.mv.default}
 #: What nested tensors attend with, on a device.
 ATTENTION = {ops._flash_attention_forward.default, ops._efficient_attention_forward.default}
 #: Operations that take indices from either device.
@@ -101,8 +104,9 @@ class PretendedCuda:
         self.capacity = capacity
         #: Bytes in use, and the most that were.
         self.allocated = self.peak = 0
-        #: How often the host waited, by line.
+        #: How often the host waited, by line; and how often the device had nothing more to do when the host went on.
         self.waits: Counter[str] = Counter()
+        self.stalls: Counter[str] = Counter()
         #: Operations sent to the device, and how many of them the host knows to be done.
         self.issued = self.done = 0
         self._users: Counter[int] = Counter()  # tensors by storage
@@ -116,7 +120,7 @@ class PretendedCuda:
 
     def pin(self, tensor: Tensor) -> Tensor:
         """A copy in memory that the device reads by itself."""
-        copy = tensor.clone()
+        copy = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype).copy_(tensor)
         self._pinned[copy.untyped_storage()._cdata] = copy.untyped_storage()
         return copy
 
@@ -125,8 +129,15 @@ class PretendedCuda:
 
     def wait(self, until: int | None = None) -> None:
         """The host stands still until so many operations are done, all by default."""
-        self.waits[_line()] += 1
-        self.catch_up(self.issued if until is None else until)
+        line, until = _line(), self.issued if until is None else until
+        self.waits[line] += 1
+        self.stalls[line] += until >= self.issued
+        self.catch_up(until)
+
+    def forget(self) -> None:
+        """Count waits and stalls from here on."""
+        self.waits.clear()
+        self.stalls.clear()
 
     def catch_up(self, until: int) -> None:
         self.done = max(self.done, until)
@@ -164,9 +175,20 @@ class PretendedCuda:
         return return_and_correct_aliasing(func, args, kwargs, wrapped)
 
     def _check(self, func: Any, tensors: list[Tensor], args: Any, kwargs: dict[str, Any]) -> None:
-        strangers = [tensor for tensor in tensors if not isinstance(tensor, OnDevice) and tensor.dim() > 0]
-        if strangers and func not in INDEXING:
+        strangers = [tensor for tensor in tensors if not isinstance(tensor, OnDevice)]
+        if func in INDEXING:  # indices may come from the host
+            allowed = isinstance(args[0], OnDevice) and not any(
+                stranger.dim() for stranger in strangers if stranger in args[2:]
+            )
+            strangers = [stranger for stranger in strangers if stranger.dim() > 0]
+        else:  # a number of the host's may be an operand; it cannot be written
+            operands = torch.Tag.pointwise in func.tags and not any(stranger.dim() for stranger in strangers)
+            allowed = not strangers or (operands and isinstance(args[0], OnDevice) >= _is_written(func))
+            strangers = []
+        if not allowed:
             raise RuntimeError(f"Expected all tensors to be on the same device, but found cuda:0 and cpu, in {func}")
+        if func in PRODUCTS and not args[-1].is_floating_point():
+            raise NotImplementedError(f"{func} is not implemented for {args[-1].dtype} on CUDA")
         masks = func in INDEXING and any(index is not None and index.dtype == torch.bool for index in args[1])
         waits = func in WAITING and kwargs.get("output_size") is None
         if waits or masks or strangers or func.name() == "torchvision::nms":
@@ -198,7 +220,7 @@ class PretendedCuda:
         bare = torch.ops.aten._to_copy.default(_bare(source), **{**kwargs, "device": CPU})
         if not isinstance(source, OnDevice):
             self._reserve(bare, [])
-            if waits or not self.is_pinned(source):
+            if waits or not self.is_pinned(source) or not source.is_contiguous():
                 self.wait()
             else:
                 self._expect_unchanged(source)
@@ -382,8 +404,16 @@ def _are_plain(types: Any) -> bool:
 
 
 def _with_index(leaf: Any) -> Any:
-    """`cuda` as `cuda:0`: torch would ask the driver which device is meant."""
+    """`cuda` as `cuda:0`: torch would ask the driver which device is meant. There is no other one."""
+    if isinstance(leaf, torch.device) and leaf.type == "cuda" and leaf.index:
+        raise torch.AcceleratorError(f"CUDA error: invalid device ordinal {leaf.index}")
     return CUDA if leaf in ("cuda", torch.device("cuda")) and isinstance(leaf, str | torch.device) else leaf
+
+
+def _is_written(func: Any) -> bool:
+    """Whether an operation's first argument is where its result goes."""
+    info = func._schema.arguments[0].alias_info
+    return info is not None and info.is_write
 
 
 def _is_view(argument: Any) -> bool:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from tests.pretend_cuda import pretend_cuda
 
@@ -38,6 +38,33 @@ def test_two_devices_do_not_mix() -> None:
             there.numpy()
 
 
+@pytest.mark.parametrize(
+    "mixed",
+    [
+        lambda host, there: host[there],
+        lambda host, there: there.index_put_((there,), host),
+        lambda host, there: torch.stack([there[0], torch.tensor(1)]),
+        lambda host, there: there.index_select(0, torch.tensor(1)),
+        lambda host, there: torch.tensor(1).add_(there[0]),
+        lambda host, there: torch.where(there > 1, there, host),
+        lambda host, there: torch.cat([there, host]),
+        lambda host, there: there.index_add(0, there, host),
+    ],
+)
+def test_what_a_device_refuses_is_refused(mixed: Callable[[Tensor, Tensor], Tensor]) -> None:
+    with pretend_cuda(), pytest.raises((RuntimeError, IndexError)):
+        mixed(torch.arange(3), torch.arange(3, device="cuda"))
+
+
+def test_whole_numbers_have_no_products_and_there_is_one_device() -> None:
+    with pretend_cuda():
+        there = torch.arange(3, device="cuda")
+        with pytest.raises(NotImplementedError):
+            there[None] @ there[:, None]
+        with pytest.raises(torch.AcceleratorError, match="invalid device ordinal 1"):
+            there.to(torch.device("cuda", 1))
+
+
 def test_what_was_not_waited_for_is_nonsense() -> None:
     with pretend_cuda() as device:
         there = torch.arange(3, device="cuda")
@@ -58,7 +85,8 @@ def test_memory_that_the_device_still_reads_may_not_change() -> None:
         there = pinned.to("cuda", non_blocking=True)
         assert not device.waits
         torch.zeros(3).to("cuda", non_blocking=True)  # not pinned: a wait all the same
-        assert sum(device.waits.values()) == 1
+        torch.zeros(3, 3).pin_memory()[:, :2].to("cuda", non_blocking=True)  # not in one piece: the same
+        assert sum(device.waits.values()) == 2
         there = pinned.to("cuda", non_blocking=True)
         pinned[0] = 1
         with pytest.raises(AssertionError, match="while the device still read it"):

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mvptr_data.transfers import sent
+from mvptr_data.transfers import Fetched, sent
 from mvptr_model.losses.ranks import Loss, drawn, mean, widened
 from mvptr_model.losses.vsc import Rivals, Similarities
 
@@ -30,7 +30,25 @@ def matched_pairs(rivals: Rivals) -> Pairs:
     return Pairs(own, own, rivals.weights)
 
 
-def mismatched_pairs(found: Similarities, rivals: Rivals, *, seed: int, step: int, hardest: bool) -> Pairs:
+class Drawn:
+    """Which negatives were drawn is on its way from the device, until `pairs` asks."""
+
+    def __init__(self, taken: Tensor, rivals: Rivals, other_image: Tensor) -> None:
+        """`taken` int64 [n]: places; `other_image` bool [n], on the host: of images for the pair's text, else of texts."""
+        self._taken, self._other_image, self._own = Fetched(taken), other_image, rivals.places
+        self._weights = rivals.negative.any(dim=1).to(rivals.weights.dtype)
+
+    def pairs(self) -> Pairs:
+        """The n mismatched pairs."""
+        (taken,) = self._taken.get()
+        return Pairs(
+            images=torch.where(self._other_image, taken, self._own),
+            texts=torch.where(self._other_image, self._own, taken),
+            weights=self._weights,
+        )
+
+
+def mismatched_pairs(found: Similarities, rivals: Rivals, *, seed: int, step: int, hardest: bool) -> Drawn:
     """A hard negative for each of a rank's pairs: those at even places among all take another image, the others another text.
 
     It is drawn from the distribution of eq. 4 over the pair's negatives, by a number that (seed, step, place) decides, so the
@@ -40,18 +58,13 @@ def mismatched_pairs(found: Similarities, rivals: Rivals, *, seed: int, step: in
     other_image = rivals.own % 2 == 0
     similarity = torch.where(other_image[:, None], found.text_to_image, found.image_to_text).detach()
     taken = _chosen(similarity, rivals, None if hardest else ("itm", seed, step))
-    own = rivals.places
-    return Pairs(
-        images=torch.where(own % 2 == 0, taken, own),
-        texts=torch.where(own % 2 == 0, own, taken),
-        weights=rivals.negative.any(dim=1).to(rivals.weights.dtype),
-    )
+    return Drawn(taken, rivals, rivals.places % 2 == 0)
 
 
-def other_images(found: Similarities, rivals: Rivals, *, seed: int, step: int) -> Pairs:
+def other_images(found: Similarities, rivals: Rivals, *, seed: int, step: int) -> Drawn:
     """Another image for each text, drawn from p^s2v: V' of eq. 7 to the letter."""
     taken = _chosen(found.text_to_image.detach(), rivals, ("wpg", seed, step))
-    return Pairs(taken, rivals.places, rivals.negative.any(dim=1).to(rivals.weights.dtype))
+    return Drawn(taken, rivals, torch.ones(len(rivals.own), dtype=torch.bool))
 
 
 def matching(logits: Tensor, pairs: Pairs, matched: Tensor) -> Loss:
@@ -65,14 +78,14 @@ def matching(logits: Tensor, pairs: Pairs, matched: Tensor) -> Loss:
 
 
 def _chosen(similarity: Tensor, rivals: Rivals, draws: tuple[int | str, ...] | None) -> Tensor:
-    """int64 [n], on the host: a negative of each pair, drawn from the softmax of `similarity` [n, N] over its negatives, by
+    """int64 [n]: a negative of each pair, drawn from the softmax of `similarity` [n, N] over its negatives, by
     numbers that `draws` decides; the most similar one where that is None. Any place where there is no negative."""
     allowed = similarity.masked_fill(~rivals.negative, -torch.inf)
     if draws is None:
-        return allowed.argmax(dim=1).cpu()
+        return allowed.argmax(dim=1)
     best = allowed.amax(dim=1, keepdim=True).clamp(min=torch.finfo(allowed.dtype).min)  # finite without a negative, too
     numbers = sent(drawn(len(rivals.own), 1, *draws), similarity.device)
-    return multinomial((allowed - best).double().exp(), numbers[:, 0]).cpu()
+    return multinomial((allowed - best).double().exp(), numbers[:, 0])
 
 
 def multinomial(shares: Tensor, numbers: Tensor) -> Tensor:

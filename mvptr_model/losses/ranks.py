@@ -17,7 +17,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from mvptr_data.transfers import sent
+from mvptr_data.transfers import Fetched, sent
 from mvptr_model.sequences import Sequences, ranges, taken
 from mvptr_model.stream import keyed
 
@@ -53,10 +53,10 @@ class Peers:
             return _Gather.apply(own.to(torch.uint8), self).bool()
         return _Gather.apply(own, self)
 
-    def gather_counts(self, own: Tensor, device: torch.device) -> Tensor:
+    def gather_counts(self, own: Tensor, device: torch.device) -> Fetched:
         """[n, ...] of each rank -> [N, ...], both on the host, though sent from `device` to device: not every group of ranks
-        sends what is on hosts. The host waits."""
-        return own if self.count == 1 else self.gather(sent(own, device)).cpu()
+        sends what is on hosts."""
+        return Fetched(own if self.count == 1 else self.gather(sent(own, device)))
 
     def gather_sequences(self, own: Sequences, lengths: Tensor) -> Sequences:
         """n sequences of each rank -> N, whose lengths are `lengths` [N]; each rank may have another number of places."""

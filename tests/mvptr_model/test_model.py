@@ -121,7 +121,7 @@ def test_equal_to_each_pair_encoded_by_itself(seed: int, wpg_negatives: str) -> 
         expected["vsc"] = -own.mean().item()
 
         # Stage 2.
-        mismatched = mismatched_pairs(similar, rivals, seed=3, step=9, hardest=False)
+        mismatched = mismatched_pairs(similar, rivals, seed=3, step=9, hardest=False).pairs()
         judged, recovered, hinges = [], [], {}
         for slot, one in enumerate(alone):
             last = one.with_image_of(one)[-1]
@@ -133,7 +133,7 @@ def test_equal_to_each_pair_encoded_by_itself(seed: int, wpg_negatives: str) -> 
                 text, image = alone[mismatched.texts[slot]], alone[mismatched.images[slot]]
                 judged.append(_judgement(model, text.with_image_of(image)[-1], match=0))
         expected["mlm"], expected["itm"] = _mean(recovered), _mean(judged)
-        others = mismatched if wpg_negatives == "itm" else other_images(similar, rivals, seed=3, step=9)
+        others = mismatched if wpg_negatives == "itm" else other_images(similar, rivals, seed=3, step=9).pairs()
         for image, sentence, weight in zip(*(values.tolist() for values in others), strict=True):
             text = alone[sentence]
             right = text.grounding(text.with_image_of(text)[configuration.grounding_layer])

@@ -21,25 +21,21 @@ from tests.pretend_cuda import pretend_cuda
 
 @pytest.mark.parametrize("stage", [1, 2])
 @pytest.mark.parametrize("name", [*VARIETY, "padded"])
-def test_losses_are_the_hosts_and_it_waits_for_what_only_the_device_knows(name: str, stage: int) -> None:
+def test_losses_are_the_hosts_and_the_device_always_has_work(name: str, stage: int) -> None:
     changes, batch = VARIETY.get(name, {}), random_batch(1, 6, images=5, empty=1)
     batch = batch if name == "padded" else batch.without_padding()
-    expected = small_model(small_configuration(**changes))(batch, stage=stage, seed=2, step=1)
+    expected = small_model(small_configuration(**changes)).float()(batch, stage=stage, seed=2, step=1)
     with pretend_cuda() as device:
-        model = small_model(small_configuration(**changes)).to("cuda")
+        model = small_model(small_configuration(**changes)).float().to("cuda")
         pinned = batch.pin_memory()
-        device.waits.clear()
+        device.forget()
         outcome = model(pinned, stage=stage, seed=2, step=1)
-        waits = dict(device.waits)
+        stalls, waits = device.stalls.total(), dict(device.waits)
         found = {name: value.cpu() for name, value in {**outcome.losses, "total": outcome.total}.items()}
-    torch.testing.assert_close(found, {**expected.losses, "total": expected.total}, rtol=1e-9, atol=1e-9)
-    # Which negatives were drawn; and what concepts cost, where there is nothing more to compute meanwhile.
-    drawn = sum(count for line, count in waits.items() if line.startswith("mvptr_model/losses/itm.py"))
-    costs = sum(count for line, count in waits.items() if line.startswith("mvptr_data/transfers.py"))
-    assert drawn + costs == sum(waits.values()), waits
-    assert drawn <= (stage == 2) * (1 + (changes.get("wpg_negatives") == "own")) and costs <= 2
-    if stage == 2 and "merged_attention" not in changes and changes.get("wpg_layer") is None:
-        assert costs == 0, "the multi-modal encoder covers it"
+    torch.testing.assert_close(found, {**expected.losses, "total": expected.total}, rtol=1e-5, atol=1e-5)
+    # For the negatives that were drawn, and for what concepts cost, where there is nothing else to compute meanwhile.
+    allowed = {"own V'": 1, "merged": 2}.get(name, 0) if stage == 2 else 0
+    assert all(line.startswith("mvptr_data/transfers.py") for line in waits) and stalls <= allowed, waits
 
 
 @pytest.mark.parametrize("stage", [1, 2])
@@ -89,8 +85,8 @@ def test_batches_of_the_stream_come_pinned_and_are_sent_without_waiting(publishe
     with pretend_cuda() as device:
         model, found = saved.model.to("cuda"), []
         for batch in StreamLoader(spec, pin_memory=True):
-            device.waits.clear()
+            device.forget()
             found.append(model(batch, stage=1).total)
-            assert sum(device.waits.values()) <= 2
+            assert not device.stalls.total()
         there = [value.cpu() for value in found]
     torch.testing.assert_close(there, [value.detach() for value in expected], rtol=1e-9, atol=1e-9)

@@ -114,6 +114,29 @@ def test_real_shortages_are_told_from_other_errors() -> None:
     assert not is_out_of_memory(RuntimeError("shapes differ"))
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+    ],
+    ids=str,
+)
+def test_every_way_to_say_that_memory_is_short_halves_the_batch(error: RuntimeError) -> None:
+    class Short(Batching):
+        def detect(self, images: Sequence[Image.Image]) -> list[Regions]:
+            if self.batch_size > self.fits:
+                raise error
+            return super().detect(images)
+
+    runner = DetectorRunner(Short(batch_size=8, most=2))
+    assert all(isinstance(one, Regions) for one in runner.detect(pictures([1] * 5)))
+    assert runner.note == "out of memory with 8 images at once -> 2"
+
+
 def test_one_image_too_large_for_memory_spoils_nothing_for_the_others() -> None:
     class Heavy(Batching):
         def detect(self, images: Sequence[Image.Image]) -> list[Regions]:

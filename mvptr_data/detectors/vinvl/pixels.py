@@ -62,7 +62,9 @@ def prepare(image: Image.Image) -> PreparedImage:
 
 def to_input(pixels: Sequence[np.ndarray], device: torch.device) -> Tensor:
     """B arrays uint8 [H, W, 3] of one size -> float32 [B, 3, H, W], BGR minus its mean, channels last in memory."""
-    stacked = sent(torch.from_numpy(np.stack(pixels)), device)  # [B, H, W, 3]
+    stacked = torch.empty((len(pixels), *pixels[0].shape), dtype=torch.uint8, pin_memory=device.type == "cuda")
+    for row, image in zip(stacked, pixels, strict=True):  # [B, H, W, 3]
+        row.copy_(torch.from_numpy(image))
     # The reference scales to 0..1 and back; in float32 each of the 256 values returns exactly.
-    blue_first = stacked.flip(3).float()
+    blue_first = sent(stacked, device).flip(3).float()
     return blue_first.sub_(sent(torch.tensor(PIXEL_MEAN), device)).permute(0, 3, 1, 2)

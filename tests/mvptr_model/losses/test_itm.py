@@ -53,8 +53,8 @@ def test_a_negative_is_another_image_of_a_filled_slot(
     ids, filled = [slot[0] for slot in given_slots], [slot[1] for slot in given_slots]
     found, rivals = meeting(seed, ids, filled)
     for pairs in (
-        mismatched_pairs(found, rivals, seed=seed, step=step, hardest=hardest),
-        other_images(found, rivals, seed=seed, step=step),
+        mismatched_pairs(found, rivals, seed=seed, step=step, hardest=hardest).pairs(),
+        other_images(found, rivals, seed=seed, step=step).pairs(),
     ):
         for own, (image, text, weight) in enumerate(zip(*(part.tolist() for part in pairs), strict=True)):
             possible = filled[own] and any(
@@ -70,7 +70,7 @@ def test_a_negative_is_another_image_of_a_filled_slot(
 
 def test_half_take_another_image_and_half_another_text() -> None:
     found, rivals = meeting(3, list(range(8)), [True] * 8)
-    images, texts, _ = mismatched_pairs(found, rivals, seed=1, step=2, hardest=False)
+    images, texts, _ = mismatched_pairs(found, rivals, seed=1, step=2, hardest=False).pairs()
     own = torch.arange(8)
     assert torch.equal(texts[::2], own[::2])
     assert torch.equal(images[1::2], own[1::2])
@@ -85,8 +85,8 @@ def test_they_are_drawn_from_the_distributions_of_equation_4() -> None:
     for step in range(draws):
         for kind, pairs in enumerate(
             (
-                mismatched_pairs(found, rivals, seed=7, step=step, hardest=False),
-                other_images(found, rivals, seed=7, step=step),
+                mismatched_pairs(found, rivals, seed=7, step=step, hardest=False).pairs(),
+                other_images(found, rivals, seed=7, step=step).pairs(),
             )
         ):
             other = torch.where(pairs.images == rivals.own, pairs.texts, pairs.images)
@@ -108,7 +108,7 @@ def test_a_share_of_nothing_is_never_drawn(number: float, place: int) -> None:
 
 def test_the_most_similar_one() -> None:
     found, rivals = meeting(5, [0, 1, 0, 2], [True] * 4)
-    images, texts, _ = mismatched_pairs(found, rivals, seed=0, step=0, hardest=True)
+    images, texts, _ = mismatched_pairs(found, rivals, seed=0, step=0, hardest=True).pairs()
     assert images[0] == max((1, 3), key=lambda k: found.text_to_image[0, k].item())
     assert texts[1] == max((0, 2, 3), key=lambda k: found.image_to_text[1, k].item())
 
@@ -116,9 +116,10 @@ def test_the_most_similar_one() -> None:
 def test_seed_and_step_decide() -> None:
     found, rivals = meeting(3, list(range(64)), [True] * 64)
     chosen = [
-        mismatched_pairs(found, rivals, seed=a, step=b, hardest=False).images for a, b in ((1, 2), (1, 3), (2, 2))
+        mismatched_pairs(found, rivals, seed=a, step=b, hardest=False).pairs().images
+        for a, b in ((1, 2), (1, 3), (2, 2))
     ]
-    again = mismatched_pairs(found, rivals, seed=1, step=2, hardest=False).images
+    again = mismatched_pairs(found, rivals, seed=1, step=2, hardest=False).pairs().images
     assert torch.equal(chosen[0], again)
     assert not torch.equal(chosen[0], chosen[1])
     assert not torch.equal(chosen[0], chosen[2])
@@ -129,7 +130,7 @@ def test_great_similarities_are_no_trouble(largest: float) -> None:
     _, rivals = meeting(0, [0, 1, 2], [True] * 3)
     great = torch.full((3, 3), -largest)
     great[0, 2] = great[1, 0] = great[2, 1] = largest
-    images, texts, _ = mismatched_pairs(Similarities(great, great), rivals, seed=0, step=0, hardest=False)
+    images, texts, _ = mismatched_pairs(Similarities(great, great), rivals, seed=0, step=0, hardest=False).pairs()
     assert list(zip(images.tolist(), texts.tolist(), strict=True)) == [(2, 0), (1, 0), (1, 2)]
 
 

@@ -76,7 +76,7 @@ def test_every_tensor_is_where_it_is_used_and_read_when_it_is_there(
 def test_the_host_waits_once_an_image(folder: Path, pictures: list[Image.Image]) -> None:
     with pretend_cuda() as device:
         detector = small_detector(folder, device="cuda", proposals=PROPOSALS, batch_size=2)
-        device.waits.clear()
+        device.forget()
         detector.detect(pictures)
     proposals = sum(count for line, count in device.waits.items() if "vinvl/rpn.py" in line)
     # At the end the last image's regions and the last two images' attributes are all there is to wait for.
