@@ -45,7 +45,7 @@ from mvptr_data.detectors.vinvl.detector import VinvlDetector, inference_model
 from mvptr_data.detectors.vinvl.model import VinvlModel, empty_model
 from mvptr_data.detectors.vinvl.options import VinvlOptions
 from mvptr_data.detectors.vinvl.pixels import PreparedImage, prepare, to_input
-from mvptr_data.detectors.vinvl.postprocess import Limits, select_regions
+from mvptr_data.detectors.vinvl.postprocess import Limits, class_probabilities, select_regions
 from mvptr_data.detectors.vinvl.rpn import propose
 from mvptr_data.detectors.vinvl.weights import expected_shapes, load_weights
 from pipelines.cluster import ClusterOptions
@@ -96,7 +96,7 @@ def extract(model: VinvlModel, jpeg: bytes, phases: Phases) -> None:
         vectors = model.roi.pool(feature_map, boxes)
         class_logits = model.roi.classify(vectors)
     with phases.phase("post-process"):
-        kept = select_regions("per_class", boxes, class_logits.softmax(dim=1), LIMITS)
+        kept = select_regions("per_class", boxes, class_probabilities(class_logits), LIMITS)
     with phases.phase("attributes"):
         model.attribute(vectors[kept.indices], kept.labels).softmax(dim=1).topk(16)
     with phases.phase("write"):

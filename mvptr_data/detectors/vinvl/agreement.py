@@ -23,7 +23,7 @@ from mvptr_data.detectors.vinvl.detector import full_precision, inference_model
 from mvptr_data.detectors.vinvl.model import VinvlModel
 from mvptr_data.detectors.vinvl.options import PRECISIONS, VinvlOptions
 from mvptr_data.detectors.vinvl.pixels import prepare, to_input
-from mvptr_data.detectors.vinvl.postprocess import Limits, select_regions
+from mvptr_data.detectors.vinvl.postprocess import Limits, class_probabilities, select_regions
 from mvptr_data.detectors.vinvl.rpn import propose
 from mvptr_data.detectors.vinvl.weights import load_weights
 
@@ -69,7 +69,7 @@ def view(model: VinvlModel, image: Image.Image, device: torch.device) -> View:
     boxes = propose(objectness[0], steps[0], anchors, width=width, height=height, limit=options.proposals)
     vectors = model.roi.pool(feature_map, boxes)
     limits = Limits(threshold=options.score_threshold, minimum=options.min_regions, maximum=options.max_regions)
-    probabilities = model.roi.classify(vectors).softmax(dim=1)
+    probabilities = class_probabilities(model.roi.classify(vectors))
     kept = select_regions(options.postprocess, boxes.cpu(), probabilities.cpu(), limits)
     chosen = kept.indices.to(device)
     return View(feature_map=feature_map, boxes=boxes[chosen], labels=kept.labels, vectors=vectors[chosen])

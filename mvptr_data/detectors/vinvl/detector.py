@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from mvptr_data.detectors.boxes import order_corners
-from mvptr_data.detectors.devices import choose_device, one_thread
+from mvptr_data.detectors.devices import choose_device
 from mvptr_data.detectors.interface import Regions
 from mvptr_data.detectors.label_map import LabelMap, load_label_map
 from mvptr_data.detectors.vinvl.architecture import X152_C4
@@ -30,7 +30,7 @@ from mvptr_data.detectors.vinvl.hub import LABEL_MAP_FILE, WEIGHTS_FILE, fetch
 from mvptr_data.detectors.vinvl.model import VinvlModel
 from mvptr_data.detectors.vinvl.options import VinvlOptions
 from mvptr_data.detectors.vinvl.pixels import LONG_SIDE_LIMIT, SHORT_SIDE, PreparedImage, prepare, to_input
-from mvptr_data.detectors.vinvl.postprocess import Limits, select_regions
+from mvptr_data.detectors.vinvl.postprocess import Limits, class_probabilities, select_regions
 from mvptr_data.detectors.vinvl.rpn import propose
 from mvptr_data.detectors.vinvl.weights import LoadedModel, load_weights
 from mvptr_data.errors import InputError
@@ -152,8 +152,7 @@ class VinvlDetector:
             limit=self._options.proposals,
         )
         vectors = self._model.roi.pool(maps.features[place : place + 1], proposals)  # [P, D]
-        with one_thread():
-            probabilities = self._model.roi.classify(vectors).softmax(dim=1)  # [P, C]
+        probabilities = class_probabilities(self._model.roi.classify(vectors))  # [P, C]
         fetched = Fetched(proposals, probabilities)
         stretch = torch.tensor([image.size[0] / maps.width, image.size[1] / maps.height]).repeat(2)
         del proposals, probabilities, maps

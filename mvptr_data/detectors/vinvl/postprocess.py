@@ -1,6 +1,6 @@
 """Which proposals become regions, and of which class: the two rules of the reference (page "Post-processing").
 
-All of it is done on the host, in a few milliseconds an image, while a GPU computes other images.
+All but probabilities is done on the host, in a few milliseconds an image, while a GPU computes other images.
 
 Shape shorthand: P proposals of one image, C classes with the background in column 0, K regions kept.
 """
@@ -49,6 +49,12 @@ class Kept:
     labels: Tensor
     #: float32 [K].
     scores: Tensor
+
+
+def class_probabilities(class_logits: Tensor) -> Tensor:
+    """[P, C] -> [P, C], where the logits are."""
+    with one_thread():
+        return class_logits.softmax(dim=1)
 
 
 def select_regions(rule: str, boxes: Tensor, probabilities: Tensor, limits: Limits) -> Kept:
