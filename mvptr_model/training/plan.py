@@ -37,8 +37,8 @@ from mvptr_model.training.checkpoint_model import load_start
 from mvptr_model.training.initial import initial_model
 from mvptr_model.training.learned import learned_names
 from mvptr_model.training.memory import TYPES, Memory, activation_bytes, checkpoint_bytes, memory_of
+from mvptr_model.training.resuming import AUTO, NEVER, check_resume
 from mvptr_model.training.settings import PretrainSettings, StageSettings
-from mvptr_model.training.settings_file import check_same_run
 from mvptr_model.word_pieces import WordPieces
 
 #: Pairs of the two batches whose activations are counted.
@@ -113,8 +113,9 @@ class Plan:
                 self.problems.append(problem)
 
 
-def plan(settings: PretrainSettings, *, ranks: int = 1, device_bytes: int | None = None) -> Plan:
-    """What `settings` would take on `ranks` ranks, each with `device_bytes` of memory, if that is known."""
+def plan(settings: PretrainSettings, *, ranks: int = 1, device_bytes: int | None = None, resume: str = AUTO) -> Plan:
+    """What `settings` would take on `ranks` ranks, each with `device_bytes` of memory, if that is known; `resume` as in
+    `pretrain`."""
     found = Plan(ranks=ranks)
     _check_packages(found, settings)
     roots = tuple(dict.fromkeys(settings.data))
@@ -122,7 +123,7 @@ def plan(settings: PretrainSettings, *, ranks: int = 1, device_bytes: int | None
         with found.noting():
             found.data.append(_data_set(root))
     with found.noting():
-        _check_output(settings)
+        _check_output(settings, resume)
     micro_batch = saved = None
     with found.noting():
         micro_batch = settings.batches.micro_batch(ranks)
@@ -192,11 +193,11 @@ def _data_set(root: str) -> DataSetPlan:
     )
 
 
-def _check_output(settings: PretrainSettings) -> None:
-    """Raises `InputError` where the output cannot be written, `ConfigurationMismatchError` where it holds another run."""
+def _check_output(settings: PretrainSettings, resume: str) -> None:
+    """Raises `InputError` where the output cannot be written, and as `check_resume`."""
     output = Path(settings.output).absolute()
-    if output.exists():
-        check_same_run(Store.at(output), settings)
+    if output.exists() or resume not in (AUTO, NEVER):
+        check_resume(settings, resume)
     there = _existing(output)
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise InputError(f"cannot write to {output}: {there} is no folder of yours", "Give another output.")

@@ -19,28 +19,18 @@ from pathlib import Path
 
 from mvptr_data.dataset.fields import configuration_differences
 from mvptr_data.dataset.locks import hold_lock
-from mvptr_data.errors import ConfigurationMismatchError, InputError, OutputError
+from mvptr_data.errors import ConfigurationMismatchError, OutputError
 from mvptr_data.storage import Store, canonical_json, output_errors, parse_json
 from mvptr_model.saved_model import MODEL, load_model, save_model
 from mvptr_model.training.checkpoint_model import INITIAL, with_learned
-from mvptr_model.training.checkpoints import (
-    FOLDER,
-    Checkpoint,
-    names,
-    newest_checkpoint,
-    open_checkpoint,
-    remove_after,
-    stage_and_step,
-)
+from mvptr_model.training.checkpoints import FOLDER, Checkpoint, open_checkpoint
 from mvptr_model.training.initial import initial_model
-from mvptr_model.training.log import LOG, Listener, Silence
+from mvptr_model.training.log import Listener, Silence
 from mvptr_model.training.processes import StoppedError, StopRequest, World, joined, listening
+from mvptr_model.training.resuming import AUTO, check_resume, chosen_checkpoint, go_back, stage_folder
 from mvptr_model.training.settings import PretrainSettings, StageSettings
-from mvptr_model.training.settings_file import SETTINGS_FILE, check_same_run, shared_settings, store_settings
+from mvptr_model.training.settings_file import shared_settings, store_settings
 from mvptr_model.training.stage import StageRun, stopped
-
-#: What `resume` may be besides a checkpoint's folder.
-AUTO, NEVER = "auto", "never"
 
 
 def pretrain(settings: PretrainSettings, *, resume: str = AUTO, listener: Listener | None = None) -> Path:
@@ -71,11 +61,6 @@ def pretrain(settings: PretrainSettings, *, resume: str = AUTO, listener: Listen
                 stop.mend = "The same command with --resume auto goes on from there."
             raise
     return before
-
-
-def stage_folder(settings: PretrainSettings, stage: StageSettings) -> Path:
-    """Where the model is after a stage."""
-    return Path(settings.output) / f"stage-{stage.stage}"
 
 
 def _begin(
@@ -117,15 +102,15 @@ def _prepare(settings: PretrainSettings, resume: str, listener: Listener, held: 
     Nothing is written for an input that cannot be used, nor without the right to write.
     """
     store = Store.at(settings.output)
-    tuned = _check_resume(settings, resume)
+    tuned = check_resume(settings, resume)
     first = None if store.exists(f"{INITIAL}/{MODEL}") else initial_model(settings, listener.say)
     try:
         with output_errors(store):
             held.enter_context(hold_lock(store, "pretrain"))
-        chosen = _chosen(settings, resume, listener)
+        chosen = chosen_checkpoint(settings, resume, listener.say)
         with output_errors(store):
             if chosen:
-                _go_back(Path(settings.output), chosen)
+                go_back(Path(settings.output), chosen)
             for line in tuned:
                 listener.say(f"changed from here on: {line}")
             store_settings(store, settings, {"from": chosen, "differences": tuned} if tuned else None)
@@ -134,42 +119,6 @@ def _prepare(settings: PretrainSettings, resume: str, listener: Listener, held: 
     except (NotADirectoryError, FileExistsError) as error:
         raise OutputError(f"{store.root} is no folder", "Give another output.") from error
     return chosen
-
-
-def _check_resume(settings: PretrainSettings, resume: str) -> list[str]:
-    """Whether the output can be gone on with as `resume` says; the settings that differ from then on."""
-    output = Path(settings.output)
-    if resume == NEVER:
-        if any((output / name).exists() for name in (SETTINGS_FILE, INITIAL, LOG, FOLDER)):
-            raise InputError(f"{output} holds a run already", "Give another output, or --resume auto to go on.")
-        return []
-    if resume == AUTO:
-        return check_same_run(Store.at(output), settings)
-    folder = Path(resume)
-    if folder.name not in names(output) or folder.resolve().parent != (output / FOLDER).resolve():
-        known = ", ".join(names(output)) or "none"
-        raise InputError(f"{resume} is no checkpoint of {output}", f"It has {known}. Choose one, auto or never.")
-    return check_same_run(Store.at(output), settings, tuned_from=stage_and_step(folder.name)[0])
-
-
-def _chosen(settings: PretrainSettings, resume: str, listener: Listener) -> str:
-    """The name of the checkpoint to go on from, which is sound, "" for none."""
-    if resume == NEVER:
-        return ""
-    output = Path(settings.output)
-    if resume == AUTO:
-        pending = (stage.stage for stage in settings.stages if not (stage_folder(settings, stage) / MODEL).exists())
-        found = newest_checkpoint(output, next(pending, 0), listener.say)
-        return found.folder.name if found else ""
-    return open_checkpoint(output / FOLDER / Path(resume).name).folder.name
-
-
-def _go_back(output: Path, name: str) -> None:
-    """Remove what was made after a checkpoint. In this order: a run that is stopped here goes on from no earlier place."""
-    for stage in (2, 1):
-        if stage >= stage_and_step(name)[0]:
-            Store.at(output).remove(f"stage-{stage}/{MODEL}")
-    remove_after(output, name)
 
 
 def _run_stage(

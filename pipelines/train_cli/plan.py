@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0, min_open=True),
     help="10^12 operations a second that a device really does: tells the time.",
 )
+@click.option("--resume", default="auto", show_default=True, metavar="auto|never|CHECKPOINT", help="As of `pretrain`.")
 @click.pass_context
 def plan_command(
     ctx: click.Context,
@@ -30,6 +31,7 @@ def plan_command(
     ranks: int,
     device_memory: float | None,
     tflops: float | None,
+    resume: str,
 ) -> None:
     """Say what a pre-training run would take, and what stands in its way, before a cluster is asked.
 
@@ -48,6 +50,7 @@ def plan_command(
         read_settings(config, changes),
         ranks=ranks,
         device_bytes=None if device_memory is None else round(device_memory * 1e9),
+        resume=resume,
     )
     for line in plan_lines(found, tflops):
         click.echo(line)

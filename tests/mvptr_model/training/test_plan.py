@@ -138,6 +138,24 @@ def test_another_run_in_the_output_is_a_problem(small: Settings) -> None:
     assert "seed" in found.problems[0]
 
 
+def test_a_named_checkpoint_allows_what_the_run_would(small: Settings) -> None:
+    learning = {"stage": 1, "steps": 2, "learning_rate": 1e-4}
+    settings = small(stages=[learning], checkpoints={"steps": 1, "minutes": None})
+    pretrain(settings)
+    slower = small(stages=[{**learning, "learning_rate": 1e-5}], checkpoints={"steps": 1, "minutes": None})
+    back = str(Path(settings.output) / "checkpoints" / "stage-1-step-00000001")
+    assert not plan(slower, resume=back).problems
+    for resume, said in (
+        ("auto", "holds a run with other settings"),
+        ("never", "holds a run already"),
+        (back[:-1] + "9", "is no checkpoint of"),
+    ):
+        (problem,) = plan(slower, resume=resume).problems
+        assert said in problem
+    (problem,) = plan(small(output=f"{settings.output}-new"), resume=back).problems
+    assert "is no checkpoint of" in problem
+
+
 def test_batches_that_the_data_do_not_fill(small: Settings) -> None:
     found = plan(small(batches={"global_batch": 256}))
     assert len(found.problems) == 1 and "do not fill a global batch of 256" in found.problems[0]
