@@ -82,6 +82,7 @@ class Detectron2Detector:
         self._model, self._head = model.to(device), None if head is None else head.to(device)
         self._settings, self._names, self._options = settings, names, options
         self._device, self._weights_digest = device, weights_digest
+        self.window = 1 if device.type == "cpu" else 16  # whoever stops a run waits for a window
         heads = settings.MODEL.ROI_HEADS
         self._nms_iou = float(heads.NMS_THRESH_TEST if options.nms_iou is None else options.nms_iou)
 

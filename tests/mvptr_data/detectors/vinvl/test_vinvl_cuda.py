@@ -118,6 +118,13 @@ def test_memory_that_holds_two_images_sees_all_of_them(folder: Path, pictures: l
         assert isinstance(there, Regions) and np.allclose(there.features, here.features, atol=1e-3)
 
 
+def test_whoever_stops_a_run_on_a_cpu_waits_for_one_image(folder: Path) -> None:
+    assert small_detector(folder).window == 1
+    with pretend_cuda():
+        detector = small_detector(folder, device="cuda")
+        assert detector.window >= 8 * detector.batch_size  # enough for images of one size to meet
+
+
 def test_the_error_of_a_full_device_is_torchs_own(folder: Path, pictures: list[Image.Image]) -> None:
     with pretend_cuda(capacity=2**20) as device, pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
         small_detector(folder, device="cuda", proposals=PROPOSALS).detect(pictures)
