@@ -42,8 +42,8 @@ ALGORITHM_VERSION = 1
 #: What `load` takes.
 OPTIONS = ("weights", "label_map", "device", "batch_size", *(option.name for option in fields(VinvlOptions)))
 
-#: Images that the trunk takes together unless told, and images that `detect` likes to see at once, by device type. Whoever stops a
-#: run waits for a window, and a CPU takes 20 s an image.
+#: Images that the trunk takes together unless told, and images that `detect` likes to see at once, by device type. Whoever stops
+#: a run waits for a window, and a CPU takes 20 s an image.
 BATCH_SIZE = {"cpu": 1, "cuda": 8}
 WINDOW = {"cpu": 1, "cuda": 128}
 
