@@ -16,7 +16,12 @@ from mvptr_data.errors import ConfigurationMismatchError, DamagedFileError
 from mvptr_data.storage import Store, digest
 
 _REMEDY = "Run `mvptr-data verify --repair`, or restore it, or write into a new folder."
-_STATE: forms.Form = {"configuration": forms.OBJECT, "generation": forms.ORDINAL, "digest": forms.TEXT}
+_STATE: forms.Form = {
+    "field": forms.TEXT,
+    "configuration": forms.OBJECT,
+    "generation": forms.ORDINAL,
+    "digest": forms.TEXT,
+}
 
 OK = "ok"
 FAULT = "fault"
@@ -108,6 +113,8 @@ def load_state(store: Store, field: str) -> FieldState | None:
     layout.check_version("field", found.get("version"), store.path(name))
     forms.check_form(found, _STATE, store.path(name), _REMEDY)
     state = FieldState(configuration=found["configuration"], generation=found["generation"])
+    if found["field"] != field:
+        raise DamagedFileError(f"{store.path(name)} is of {found['field']!r}, not of {field!r}", _REMEDY)
     if found["digest"] != state.digest:
         raise DamagedFileError(f"{store.path(name)} does not have the digest it promises", _REMEDY)
     return state

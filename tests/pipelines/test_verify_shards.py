@@ -113,9 +113,9 @@ def flips_not_found(out: Path, wanted: Callable[[int], bool]) -> list[str]:
     return unseen
 
 
-#: The name under which a plan has its digest, which older ones lack, and what names no bytes of a field: which it is of, and
-#: the number of its generation, which further text is counted from.
-UNSIGNED = ('"digest"', '"field"', '"generation"')
+#: The name under which a plan has its digest, which older ones lack, and the number of a field's generation, which names none of
+#: its bytes: further text is counted from it.
+UNSIGNED = ('"digest"', '"generation"')
 
 
 def is_signed(flip: str) -> bool:
