@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -171,6 +172,18 @@ async def _end_job(cluster: Any, name: str) -> None:
         await job.close()
 
 
+def import_jobqueue() -> Any:
+    """The module `dask_jobqueue.slurm`. Its import makes Ctrl-C end this process without a word and with exit code 0 (a handler
+    of its own for SIGINT, which no thread but the main one could even set); here it does not."""
+    set_handler = signal.signal
+    signal.signal = lambda number, handler: signal.getsignal(number)  # type: ignore[assignment]
+    try:
+        import dask_jobqueue.slurm
+    finally:
+        signal.signal = set_handler
+    return dask_jobqueue.slurm
+
+
 @contextlib.contextmanager
 def slurm_jobs(recipe: SlurmRecipe, options: ClusterOptions) -> Iterator[SlurmJobs]:
     """A scheduler in this process and the recipe's jobs, submitted; at the end of the block they are cancelled.
@@ -178,8 +191,7 @@ def slurm_jobs(recipe: SlurmRecipe, options: ClusterOptions) -> Iterator[SlurmJo
     Raises `MissingDependencyError` without dask-jobqueue or `sbatch`, `InputError` for an interface that is not there.
     """
     try:
-        from dask_jobqueue import SLURMCluster
-        from dask_jobqueue.slurm import SLURMJob
+        jobqueue = import_jobqueue()
         from distributed.deploy.spec import ProcessInterface
     except ImportError as error:
         raise MissingDependencyError(
@@ -191,7 +203,7 @@ def slurm_jobs(recipe: SlurmRecipe, options: ClusterOptions) -> Iterator[SlurmJo
         )
     refused: list[str] = []
 
-    class Job(SLURMJob):
+    class Job(jobqueue.SLURMJob):  # type: ignore[name-defined]
         """Notes what Slurm says to a job it does not take; Dask alone would print a traceback and wait on."""
 
         async def start(self) -> None:
@@ -205,7 +217,7 @@ def slurm_jobs(recipe: SlurmRecipe, options: ClusterOptions) -> Iterator[SlurmJo
     jobs = math.ceil(options.workers / recipe.workers_per_job) if options.workers else recipe.jobs
     try:
         arguments = cluster_arguments(recipe, options.threads)
-        cluster = SLURMCluster(job_cls=cast(Any, Job), silence_logs=logging.CRITICAL, **arguments)
+        cluster = jobqueue.SLURMCluster(job_cls=cast(Any, Job), silence_logs=logging.CRITICAL, **arguments)
     except (RuntimeError, ValueError, OSError) as error:
         raise InputError(f"cannot start a scheduler for Slurm's jobs: {error}") from error
     with cluster:

@@ -19,7 +19,7 @@ import pytest
 from mvptr_data.errors import InputError, MissingDependencyError
 from pipelines.cluster import ClusterOptions, open_cluster, tasks
 from pipelines.cluster.options import RECIPES
-from pipelines.cluster.slurm import SlurmJobs, SlurmRecipe, cluster_arguments, read_recipe
+from pipelines.cluster.slurm import SlurmJobs, SlurmRecipe, cluster_arguments, import_jobqueue, read_recipe
 
 SBATCH = """#!/bin/sh
 cd "$(dirname "$0")/jobs" || exit 1
@@ -242,14 +242,26 @@ def test_a_recipe_that_is_not_there() -> None:
         ClusterOptions(cluster="local", cluster_config="a.yaml")
 
 
-def test_the_recipes_that_come_with_the_package_are_sound() -> None:
-    from dask_jobqueue.slurm import SLURMJob
+def test_ctrl_c_stays_what_it_was() -> None:
+    """In a process of its own: the import, which would change it, comes once."""
+    code = (
+        "import signal, threading; from pipelines.cluster.slurm import import_jobqueue;"
+        "signal.signal(2, signal.default_int_handler);"
+        "thread = threading.Thread(target=import_jobqueue); thread.start(); thread.join();"
+        "assert import_jobqueue().SLURMJob; assert signal.signal(2, signal.SIG_IGN) is signal.default_int_handler;"
+        "assert signal.getsignal(2) is signal.SIG_IGN; print('kept')"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.returncode) == ("kept\n", 0), ended.stderr
 
+
+def test_the_recipes_that_come_with_the_package_are_sound() -> None:
+    jobqueue = import_jobqueue()
     for name, line in (("slurm.yaml", "--cpus-per-task=8"), ("slurm-gpu.yaml", "--gres=gpu:1")):
         arguments = cluster_arguments(read_recipe(str(RECIPES / name)), threads=2)
         for ours in ("scheduler_options", "log_directory"):
             del arguments[ours]
-        assert f"#SBATCH {line}" in SLURMJob("tcp://here:1", name="job", **arguments).job_script()
+        assert f"#SBATCH {line}" in jobqueue.SLURMJob("tcp://here:1", name="job", **arguments).job_script()
     for key in SlurmRecipe.__slots__:
         assert f"`{key}`" in (RECIPES / "README.md").read_text(), f"the README does not explain {key}"
 
